@@ -1,0 +1,114 @@
+"""Looks at Kie's record: claiming the right to one, and writing what came of it. Two statements for an ordinary look."""
+
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from kiejobs.db.clock import clock
+from kiejobs.db.session import Database
+from kiejobs.db.tables import in_state, jobs, payloads
+from kiejobs.db.timeline import write_change, write_look
+from kiejobs.decisions import MAX_EXECUTIONS, Change, poisoned
+from kiejobs.jobs import Claim, JobState
+from kiejobs.lifecycle import Event
+
+WATCHED = (JobState.WAITING, JobState.TIMEOUT)
+
+
+def claim(database: Database, job_id: str, version: int, *, claim_s: float) -> Claim | None:
+    """Take the one look that `version` stands for; None where it was taken, or the job has moved on."""
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.version == version, jobs.c.state.in_(WATCHED))
+        .values(
+            version=jobs.c.version + 1,
+            executions=jobs.c.executions + 1,
+            polls=jobs.c.polls + 1,
+            nudges=0,
+            renudge_at=None,
+            due_at=clock(claim_s),
+        )
+        .returning(*_COLUMNS, clock().label("now"))
+    )
+    with database.single() as connection:
+        row = connection.execute(statement).first()
+    return _claimed(row) if row else None
+
+
+_COLUMNS = (
+    jobs.c.id,
+    jobs.c.version,
+    jobs.c.state,
+    jobs.c.tenant,
+    jobs.c.account,
+    jobs.c.model,
+    jobs.c.family,
+    jobs.c.provider_task_id,
+    jobs.c.created_at,
+    jobs.c.accepted_at,
+    jobs.c.polls,
+    jobs.c.troubles,
+    jobs.c.word,
+    jobs.c.executions,
+    jobs.c.cancel_requested,
+)
+
+
+def _claimed(row: Any) -> Claim:
+    return Claim(
+        id=row.id,
+        version=row.version,
+        state=JobState(row.state),
+        tenant=row.tenant,
+        account=row.account,
+        model=row.model,
+        family=row.family,
+        task_id=row.provider_task_id,
+        created_at=row.created_at,
+        elapsed_s=(row.now - row.accepted_at).total_seconds() if row.accepted_at else 0.0,
+        polls=row.polls,
+        troubles=row.troubles,
+        last_word=row.word,
+        executions=row.executions,
+        cancel_requested=row.cancel_requested,
+    )
+
+
+def write(database: Database, claim: Claim, change: Change, *, record: dict[str, Any] | None, who: str) -> bool:
+    """Write what a look brought, fenced by the claim; False, with nothing changed, where the claim was overtaken.
+
+    A look that only sets the next one is one statement. A new word, the first trouble and every change of state also
+    get their line in the timeline.
+    """
+    if change.event is Event.SEEN and not _worth_telling(claim, change):
+        with database.single() as connection:
+            return write_look(connection, claim.id, change, version=claim.version)
+    with database.write() as tx:
+        if not write_change(tx, claim.id, claim.state, change, who=who, version=claim.version):
+            return False
+        if record is not None and change.event is not Event.SEEN:
+            tx.execute(update(payloads).where(payloads.c.job_id == claim.id).values(record=record))
+    return True
+
+
+def _worth_telling(claim: Claim, change: Change) -> bool:
+    first_trouble = change.trouble and claim.troubles == 0
+    return first_trouble or (change.word is not None and change.word != claim.last_word)
+
+
+def quarantine(database: Database, claim: Claim, *, who: str) -> bool:
+    """End a job that too many executions did not survive."""
+    with database.write() as tx:
+        return write_change(tx, claim.id, claim.state, poisoned(claim.state), who=who, version=claim.version)
+
+
+def is_poison(claim: Claim) -> bool:
+    """Say whether this claim is one too many."""
+    return claim.executions > MAX_EXECUTIONS
+
+
+def in_flight(database: Database, account: str) -> int:
+    """Count the account's jobs that are being looked at."""
+    with database.single() as connection:
+        query = select(func.count()).where(jobs.c.account == account, in_state(JobState.WAITING))
+        return connection.scalar(query) or 0

@@ -1,0 +1,111 @@
+"""What the sweeps read and mark: rows whose time has passed without anybody acting on them.
+
+A rescue never claims and never touches `version`; it only finds rows, remembers that it nudged them (each time with a
+doubled gap) and lets the step's own claim decide. Safe to run twice, or from two beats at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kiejobs.db.clock import clock
+from kiejobs.db.copies import lock_job, settle_job
+from kiejobs.db.session import Database
+from kiejobs.db.tables import in_state, jobs, outputs, pulses
+from kiejobs.decisions import SETTLE_EVERY_S
+from kiejobs.jobs import JobState, OutputState
+from kiejobs.pacing import renudge_s
+
+BATCH = 500
+"""Rows per kind that one sweep rescues."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A row that should have been acted on."""
+
+    job_id: str
+    account: str
+    version: int
+    nudges: int
+    index: int = 0
+
+
+def overdue_jobs(database: Database, state: JobState, *, grace_s: float, limit: int = BATCH) -> list[Overdue]:
+    """List jobs of one state that are past due by more than the grace, oldest first."""
+    late = (jobs.c.due_at < clock(-grace_s)) & or_(jobs.c.renudge_at.is_(None), jobs.c.renudge_at < clock())
+    query = select(jobs.c.id, jobs.c.account, jobs.c.version, jobs.c.nudges).where(late, in_state(state))
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(jobs.c.due_at).limit(limit)).all()
+    return [Overdue(row.id, row.account, row.version, row.nudges) for row in rows]
+
+
+def overdue_outputs(database: Database, *, grace_s: float, limit: int = BATCH) -> list[Overdue]:
+    """List pending outputs that are past due, or whose lease has lapsed, by more than the grace."""
+    late = (outputs.c.due_at < clock(-grace_s)) & or_(outputs.c.renudge_at.is_(None), outputs.c.renudge_at < clock())
+    columns = (outputs.c.job_id, outputs.c.position, outputs.c.version, outputs.c.nudges)
+    query = select(*columns).where(late, outputs.c.state == OutputState.PENDING)
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(outputs.c.due_at).limit(limit)).all()
+    return [Overdue(row.job_id, "", row.version, row.nudges, row.position) for row in rows]
+
+
+def mark_nudged(database: Database, rows: list[Overdue]) -> None:
+    """Remember that these jobs are nudged now; the next rescue of each waits twice as long."""
+    with database.write() as tx:
+        for row in rows:
+            tx.execute(update(jobs).where(jobs.c.id == row.job_id).values(**_nudged(jobs, row)))
+
+
+def mark_outputs_nudged(database: Database, rows: list[Overdue]) -> None:
+    """Remember that these outputs are nudged now."""
+    with database.write() as tx:
+        for row in rows:
+            mine = (outputs.c.job_id == row.job_id) & (outputs.c.position == row.index)
+            tx.execute(update(outputs).where(mine).values(**_nudged(outputs, row)))
+
+
+def _nudged(table: Table, row: Overdue) -> dict[str, Any]:
+    return {"nudges": table.c.nudges + 1, "renudge_at": clock(renudge_s(row.nudges))}
+
+
+def settle_storing(database: Database, job_id: str, *, who: str) -> bool:
+    """Settle a `storing` job from its outputs, without a message; else look again in a minute."""
+    with database.write() as tx:
+        if lock_job(tx, job_id) is not JobState.STORING:
+            return False
+        if settle_job(tx, job_id, who=who):
+            return True
+        tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(SETTLE_EVERY_S)))
+    return False
+
+
+def back_in_line(database: Database, job_id: str) -> None:
+    """Put a job that was held out of the line back, at its end."""
+    held = (jobs.c.id == job_id) & in_state(JobState.QUEUED) & jobs.c.line_at.is_(None)
+    with database.single() as connection:
+        connection.execute(update(jobs).where(held).values(line_at=clock(), due_at=None, held=None))
+
+
+def take_from_line(tx: Connection, ids: list[str], *, quiet_s: float) -> list[str]:
+    """Of these jobs, mark and return those that were not nudged within the last `quiet_s` seconds."""
+    ready = or_(jobs.c.renudge_at.is_(None), jobs.c.renudge_at < clock())
+    statement = update(jobs).where(jobs.c.id.in_(ids), ready, in_state(JobState.QUEUED))
+    taken = tx.scalars(statement.values(renudge_at=clock(quiet_s)).returning(jobs.c.id)).all()
+    return [job_id for job_id in ids if job_id in set(taken)]
+
+
+def beat(database: Database, name: str) -> None:
+    """Remember that a periodic task ran now."""
+    with database.write() as tx:
+        made: Any = (sqlite if database.sqlite else postgresql).insert(pulses).values(name=name, at=clock())
+        tx.execute(made.on_conflict_do_update(index_elements=[pulses.c.name], set_={"at": clock()}))
+
+
+def last_beat_age_s(database: Database, name: str) -> float | None:
+    """Return how many seconds ago a periodic task last ran; None where it never did."""
+    with database.read() as connection:
+        row = connection.execute(select(pulses.c.at, clock().label("now")).where(pulses.c.name == name)).first()
+    return (row.now - row.at).total_seconds() if row else None

@@ -1,0 +1,123 @@
+"""Connections and transactions.
+
+`write()` is a transaction that may change rows (on SQLite it takes the write lock at once, so that what it read stays
+true until it commits); `read()` only looks; `single()` carries exactly one statement without the cost of a transaction.
+No outside call is ever made inside any of them. Failures of the database leave here as `DatabaseUnavailable`, a missing
+schema as `DatabaseNotMigrated`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from kiejobs.errors import DatabaseNotMigrated, DatabaseUnavailable, SettingsError
+
+_WRITE = "kiejobs_write"
+_POSTGRESQL_UNDEFINED = ("42P01", "42703")  # undefined table, undefined column
+
+
+class Database:
+    """One process's connections to the one database."""
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        self.url = _parsed(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        if self.sqlite and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = create_engine(self.url, pool_size=pool_size, max_overflow=10, **self._options())
+        if self.sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(**{_WRITE: True})
+        self._single = self._writer if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _options(self) -> dict[str, Any]:
+        if self.sqlite:
+            return {"connect_args": {"timeout": 30.0}}
+        return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5, "application_name": "kiejobs"}}
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that may change rows; commits at the end, rolls back on any exception."""
+        with _translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only looks."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """Open a connection for exactly one statement, which commits by itself."""
+        with _translated(), self._single.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError):
+        raise SettingsError(
+            "KIEJOBS_DATABASE_URL is no address of a database",
+            remedy="Write it like postgresql+psycopg://user:password@host:5432/name, or sqlite:////path/kiejobs.db.",
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "sqlite"):
+        raise SettingsError(
+            f"KIEJOBS_DATABASE_URL names {parsed.get_backend_name()}, which kiejobs does not run on",
+            remedy="Use PostgreSQL (postgresql+psycopg://…) or SQLite.",
+        )
+    return parsed
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # this module begins transactions, not the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise DatabaseUnavailable("no free connection to the database within 30 s") from None
+    except DBAPIError as error:
+        if _schema_is_missing(error):
+            raise DatabaseNotMigrated("the database has no kiejobs schema, or an older one") from None
+        if error.connection_invalidated or (not isinstance(error, ProgrammingError) and _is_operational(error)):
+            raise DatabaseUnavailable(f"the database does not answer: {_first_line(error)}") from error
+        raise
+
+
+def _schema_is_missing(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    text = str(error.orig)
+    return state in _POSTGRESQL_UNDEFINED or text.startswith(("no such table", "no such column"))
+
+
+def _is_operational(error: DBAPIError) -> bool:
+    return type(error).__name__ in ("OperationalError", "InterfaceError", "InternalError")
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

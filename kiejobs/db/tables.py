@@ -1,0 +1,339 @@
+"""The tables. A job's row is narrow and hot; what polls never read (request, record) lies in `payloads`.
+
+`jobs` says what must happen next and when: `state`, `due_at`, `version`. `submissions` is the money ledger and, counted
+over a sliding window, the rate limiter. `events` is append-only. Columns for accounts, adoption and spend belong to the
+contract and are written by the parts that own them.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    literal,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.expression import ColumnElement
+
+from kiejobs.db.clock import UtcTime, clock
+from kiejobs.jobs import JobState
+
+Id = Uuid(as_uuid=False)
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """The schema, with names for constraints so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        datetime: UtcTime(),
+        dict[str, Any]: JSON(),
+        Decimal: Numeric(14, 4),
+        str: Text(),
+    }
+
+
+class JobRow(Base):
+    """One generation: where it stands and when it is due."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    tenant: Mapped[str]
+    account: Mapped[str]
+    model: Mapped[str]
+    family: Mapped[str]
+    priority: Mapped[str]
+    state: Mapped[str]
+    version: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    line_at: Mapped[datetime | None]
+    held: Mapped[str | None]
+    """Why a queued job is out of the line."""
+    nudges: Mapped[int] = mapped_column(default=0)
+    """Rescues since the last claim."""
+    renudge_at: Mapped[datetime | None]
+    """Not nudged again before this moment."""
+    created_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    submission_id: Mapped[str | None] = mapped_column(Id)
+    provider_task_id: Mapped[str | None]
+    polls: Mapped[int] = mapped_column(default=0)
+    troubles: Mapped[int] = mapped_column(default=0)
+    word: Mapped[str | None]
+    progress: Mapped[float | None]
+    executions: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[str | None]
+    code: Mapped[str | None]
+    message: Mapped[str | None]
+    late: Mapped[bool] = mapped_column(default=False)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    credits: Mapped[Decimal | None]
+    sequence: Mapped[int] = mapped_column(default=0)
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str]
+
+    __table_args__ = (
+        Index(
+            "ix_jobs_line",
+            "account",
+            "line_at",
+            "id",
+            postgresql_where=text("state = 'queued' AND line_at IS NOT NULL"),
+            sqlite_where=text("state = 'queued' AND line_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_lane",
+            "account",
+            "tenant",
+            "priority",
+            "line_at",
+            postgresql_where=text("state = 'queued' AND line_at IS NOT NULL"),
+            sqlite_where=text("state = 'queued' AND line_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_due",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_in_flight",
+            "account",
+            postgresql_where=text("state = 'waiting'"),
+            sqlite_where=text("state = 'waiting'"),
+        ),
+        Index("ix_jobs_recent", "tenant", "created_at", "id"),
+        UniqueConstraint("tenant", "idempotency_key"),
+        UniqueConstraint("account", "provider_task_id"),
+    )
+
+
+class PayloadRow(Base):
+    """What a job asked for and what Kie last said, in full. Never read by polls."""
+
+    __tablename__ = "payloads"
+
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    request: Mapped[dict[str, Any]]
+    record: Mapped[dict[str, Any] | None]
+
+
+class SubmissionRow(Base):
+    """One create call: written before it is made, settled by what became of it."""
+
+    __tablename__ = "submissions"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    seq: Mapped[int]
+    tenant: Mapped[str]
+    account: Mapped[str]
+    model: Mapped[str]
+    state: Mapped[str]
+    request_hash: Mapped[str]
+    sending_at: Mapped[datetime]
+    deadline_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+    provider_task_id: Mapped[str | None]
+    code: Mapped[str | None]
+    message: Mapped[str | None]
+    evidence: Mapped[dict[str, Any] | None]
+    credits: Mapped[Decimal | None]
+    answer: Mapped[str | None]
+    resend_of: Mapped[str | None] = mapped_column(Id)
+    approved_by: Mapped[str | None]
+    approved_why: Mapped[str | None]
+
+    __table_args__ = (
+        Index("ix_submissions_budget", "account", "sending_at"),
+        Index(
+            "uq_submissions_open",
+            "job_id",
+            unique=True,
+            postgresql_where=text("state = 'sending'"),
+            sqlite_where=text("state = 'sending'"),
+        ),
+        UniqueConstraint("account", "provider_task_id"),
+    )
+
+
+class CandidateRow(Base):
+    """A task id that somebody named for a submission; a read of Kie's record decides."""
+
+    __tablename__ = "candidates"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    submission_id: Mapped[str] = mapped_column(Id, ForeignKey("submissions.id", ondelete="CASCADE"))
+    task_id: Mapped[str]
+    source: Mapped[str]
+    state: Mapped[str]
+    note: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("submission_id", "task_id"),)
+
+
+class OutputRow(Base):
+    """One result file. `due_at` is both the next try and, while a copy runs, the end of its lease."""
+
+    __tablename__ = "outputs"
+
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    """The output's index; a row has a method of that name."""
+    role: Mapped[str]
+    state: Mapped[str]
+    version: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    nudges: Mapped[int] = mapped_column(default=0)
+    renudge_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    executions: Mapped[int] = mapped_column(default=0)
+    url: Mapped[str | None]
+    document: Mapped[str | None]
+    link_expired: Mapped[bool] = mapped_column(default=False)
+    received_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    key: Mapped[str | None]
+    media_type: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    reason: Mapped[str | None]
+    error: Mapped[str | None]
+    stored_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_outputs_due",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+    )
+
+
+class DeliveryRow(Base):
+    """One message to a producer, with a life of its own: a failed one is never a state of the job."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"))
+    sequence: Mapped[int]
+    kind: Mapped[str]
+    url: Mapped[str]
+    state: Mapped[str]
+    version: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None]
+    nudges: Mapped[int] = mapped_column(default=0)
+    renudge_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    body: Mapped[dict[str, Any]]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime]
+    delivered_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "sequence"),
+        Index(
+            "ix_deliveries_due",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+    )
+
+
+class EventRow(Base):
+    """One line of a timeline. Append-only, written in the transaction of the change it tells."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(default=clock())
+    kind: Mapped[str]
+    who: Mapped[str]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str | None]
+    note: Mapped[str]
+    detail: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (Index("ix_events_job", "job_id", "id"),)
+
+
+class CallbackRow(Base):
+    """One callback from Kie as it came, capped. A hint, never a source of state."""
+
+    __tablename__ = "callbacks"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=clock())
+    submission_id: Mapped[str | None] = mapped_column(Id)
+    task_id: Mapped[str | None]
+    body_sha256: Mapped[str]
+    body: Mapped[str]
+
+    __table_args__ = (Index("ix_callbacks_at", "at"),)
+
+
+class AccountRow(Base):
+    """One Kie account: the row that submits lock, and why its creates wait."""
+
+    __tablename__ = "accounts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused_until: Mapped[datetime | None]
+    pause_s: Mapped[float] = mapped_column(default=0.0)
+    pause_code: Mapped[str | None]
+    pause_note: Mapped[str | None]
+    models_paused: Mapped[dict[str, Any] | None]
+    credits: Mapped[Decimal | None]
+    checked_at: Mapped[datetime | None]
+
+
+class PulseRow(Base):
+    """When a periodic task last ran; how `doctor` knows that beat is alive."""
+
+    __tablename__ = "pulses"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+jobs: Table = JobRow.__table__  # type: ignore[assignment]
+payloads: Table = PayloadRow.__table__  # type: ignore[assignment]
+submissions: Table = SubmissionRow.__table__  # type: ignore[assignment]
+candidates: Table = CandidateRow.__table__  # type: ignore[assignment]
+outputs: Table = OutputRow.__table__  # type: ignore[assignment]
+deliveries: Table = DeliveryRow.__table__  # type: ignore[assignment]
+events: Table = EventRow.__table__  # type: ignore[assignment]
+callbacks: Table = CallbackRow.__table__  # type: ignore[assignment]
+accounts: Table = AccountRow.__table__  # type: ignore[assignment]
+pulses: Table = PulseRow.__table__  # type: ignore[assignment]
+
+
+def in_state(state: JobState) -> ColumnElement[bool]:
+    """Compare a job's state with a literal in the SQL text, as the partial indexes need it."""
+    return jobs.c.state == literal(str(state), literal_execute=True)

@@ -1,0 +1,250 @@
+"""What should happen now: facts in, one `Change` out.
+
+Pure: no clock, no database, no randomness; ages and jitter are arguments. A `Change` is a value that names the event,
+the state after it and when the row is due again; the repository writes it, fenced by the version that was claimed.
+Waiting is never failing: trouble in reaching Kie, throttling and unknown words only decide when to look again.
+"""
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from kiejobs import pacing
+from kiejobs.answers import (
+    Accepted,
+    Broken,
+    Busy,
+    Finished,
+    NotSent,
+    NotVisible,
+    Outcome,
+    Pending,
+    Refused,
+    Result,
+    Scope,
+    Snapshot,
+    Unknown,
+)
+from kiejobs.errors import Reason
+from kiejobs.jobs import Claim, JobState, OutputState, SubmissionState
+from kiejobs.lifecycle import Event, after, may
+
+VISIBLE_AFTER_S = 90.0
+"""How long Kie may not show a fresh task before that is an answer."""
+
+MAX_EXECUTIONS = 5
+"""Claims in a row without a finished step before a job is taken for poison."""
+
+SETTLE_EVERY_S = 60.0
+"""How often the sweep looks whether a `storing` job's outputs are all there."""
+
+HOLD_S = 60.0
+"""How long a job whose model is switched off stays out of the line."""
+
+EMPTY_RESULT_LOOKS = 5
+"""How often a `success` without any result is asked again before it is a failure of Kie's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the moment says about waiting: settings, the account's crowd, the caller's jitter in -1 … 1."""
+
+    timeout_s: float = 600.0
+    salvage_s: float = 86400.0
+    crowd_s: float = 0.0
+    jitter: float = 0.0
+    callbacks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of a job: what happened, where it leads, when to look again.
+
+    `due_in_s` None means that no time brings the job further: it stands in line, waits for a person, or has ended.
+    """
+
+    event: Event
+    state: JobState
+    note: str
+    due_in_s: float | None = None
+    reason: Reason | None = None
+    code: str | None = None
+    message: str | None = None
+    word: str | None = None
+    progress: float | None = None
+    trouble: bool = False
+    late: bool = False
+    in_line: bool = False
+    credits: Decimal | None = None
+    results: tuple[Result, ...] = ()
+
+
+def change(state: JobState, event: Event, note: str, **details: object) -> Change:
+    """Make a change along the lifecycle's table; IllegalChange where the table has none."""
+    return replace(Change(event, after(state, event), note), **details)  # type: ignore[arg-type]
+
+
+# ── after the create call ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def submission_after(outcome: Outcome) -> SubmissionState:
+    """Say what an outcome makes of its submission. `Busy` is a refusal: nothing was made."""
+    match outcome:
+        case Accepted():
+            return SubmissionState.ACCEPTED
+        case Refused() | Busy():
+            return SubmissionState.REFUSED
+        case NotSent():
+            return SubmissionState.NOT_SENT
+        case Unknown():
+            return SubmissionState.UNKNOWN
+
+
+def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool, lost: bool = False) -> list[Change]:
+    """Turn the outcome of a create call into the job's changes, from the state the job is in *now*.
+
+    An outcome is a fact: it may come when the job has long moved on. An empty list means that the job does not follow
+    this submission any more and the fact is only recorded. `lost` says that a failed job failed as `submission_lost`,
+    the one failure that a task id takes back. `cancel` applies a cancel that was asked for while the call was in flight.
+    """
+    match outcome:
+        case Accepted():
+            changes = _accepted(state, outcome, pace, lost=lost)
+        case Refused(scope=Scope.JOB) if may(state, Event.REFUSED):
+            changes = [_ended(state, Event.REFUSED, outcome.reason, outcome.code, outcome.message)]
+        case Refused() | Busy() | NotSent() if cancel and may(state, Event.DEFERRED):
+            changes = [change(state, Event.CANCELED, "canceled before anything was bought")]
+        case Refused(scope=Scope.MODEL) if may(state, Event.DEFERRED):
+            changes = [change(state, Event.DEFERRED, _deferred_note(outcome), due_in_s=HOLD_S, message=outcome.message)]
+        case Refused() | Busy() | NotSent() if may(state, Event.DEFERRED):
+            changes = [change(state, Event.DEFERRED, _deferred_note(outcome), in_line=True)]
+        case Unknown() if may(state, Event.LOST):
+            changes = [
+                change(
+                    state,
+                    Event.LOST,
+                    "the create call's outcome is unknown",
+                    code=outcome.code,
+                    message=outcome.message,
+                )
+            ]
+        case _:
+            changes = []
+    if cancel and changes and may(changes[-1].state, Event.CANCELED) and isinstance(outcome, Accepted):
+        changes.append(change(changes[-1].state, Event.CANCELED, "canceled; Kie had taken the task, so it is billed"))
+    return changes
+
+
+def _accepted(state: JobState, outcome: Accepted, pace: Pace, *, lost: bool) -> list[Change]:
+    if not may(state, Event.ACCEPTED) or (state is JobState.FAIL and not lost):
+        return []
+    wait_s = pacing.next_look_s(0.0, timeout_s=pace.timeout_s, crowd_s=pace.crowd_s, jitter=pace.jitter)
+    return [change(state, Event.ACCEPTED, f"Kie took the task as {outcome.task_id}", due_in_s=wait_s)]
+
+
+def _deferred_note(outcome: Refused | Busy | NotSent) -> str:
+    match outcome:
+        case NotSent():
+            return f"not sent: {outcome.message}"
+        case Busy():
+            return f"Kie is asked too often ({outcome.code}): {outcome.message}"
+        case Refused():
+            return f"refused for the {outcome.scope} ({outcome.code}): {outcome.message}"
+
+
+# ── after a look at Kie's record ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def after_poll(claim: Claim, snapshot: Snapshot, pace: Pace) -> Change:
+    """Turn a look at Kie's record into the job's next change."""
+    match snapshot:
+        case Finished(results=()) if claim.troubles < EMPTY_RESULT_LOOKS:
+            return after_trouble(claim, "Kie says success but shows no result yet", pace)
+        case Finished(results=()):
+            message = "Kie says success but gave no result"
+            return _ended(claim.state, Event.BROKE, Reason.RESULT_INVALID, "", message, credits=snapshot.credits)
+        case Finished():
+            note = f"{len(snapshot.results)} result(s) at Kie"
+            return change(
+                claim.state,
+                Event.PRODUCED,
+                note,
+                due_in_s=SETTLE_EVERY_S,
+                results=snapshot.results,
+                credits=snapshot.credits,
+                late=claim.state is JobState.TIMEOUT,
+                progress=1.0,
+            )
+        case Broken():
+            return _ended(
+                claim.state, Event.BROKE, snapshot.reason, snapshot.code, snapshot.message, credits=snapshot.credits
+            )
+        case NotVisible() if claim.elapsed_s < VISIBLE_AFTER_S:
+            return _seen(claim, f"Kie does not show the task yet: {snapshot.message}", pace, word="not visible")
+        case NotVisible() if claim.state is JobState.TIMEOUT and claim.elapsed_s >= pace.salvage_s:
+            return _ended(claim.state, Event.GIVEN_UP, Reason.UNKNOWN_TASK, "", "Kie never showed the task")
+        case NotVisible():
+            return after_trouble(claim, f"Kie does not show the task: {snapshot.message}", pace)
+        case Pending():
+            word = snapshot.word if snapshot.known else f"{snapshot.word} (unknown word)"
+            return _seen(claim, f"Kie says {word}", pace, word=snapshot.word, progress=snapshot.progress)
+
+
+def after_trouble(claim: Claim, note: str, pace: Pace) -> Change:
+    """Turn a look that brought no answer into a longer wait. Never fails a job."""
+    return _seen(claim, note, pace, trouble=True)
+
+
+def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **details: object) -> Change:
+    if claim.state is JobState.WAITING and claim.elapsed_s >= pace.timeout_s:
+        tail_s = pacing.tail_s(claim.elapsed_s)
+        minutes = f"{pace.timeout_s / 60:g} minutes"
+        note = f"no result after {minutes}; looking goes on more slowly. {note}"
+        return change(claim.state, Event.TIMED_OUT, note, due_in_s=tail_s, trouble=trouble, **details)
+    if claim.state is JobState.TIMEOUT and claim.elapsed_s >= pace.salvage_s:
+        message = f"no result after {pace.salvage_s / 3600:g} hours. {note}"
+        return _ended(claim.state, Event.GIVEN_UP, Reason.NO_RESULT, "", message)
+    if claim.state is JobState.TIMEOUT:
+        due_in_s = pacing.tail_s(claim.elapsed_s)
+    else:
+        due_in_s = pacing.next_look_s(
+            claim.elapsed_s,
+            timeout_s=pace.timeout_s,
+            troubles=claim.troubles + 1 if trouble else 0,
+            crowd_s=pace.crowd_s,
+            jitter=pace.jitter,
+            callbacks=pace.callbacks,
+        )
+    return change(claim.state, Event.SEEN, note, due_in_s=due_in_s, trouble=trouble, **details)
+
+
+# ── from rows alone ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settle(outputs: list[tuple[OutputState, Reason | None, str | None]]) -> Change | None:
+    """Say what a `storing` job's outputs make of it: nothing while one is pending, then success or failure."""
+    if any(state is OutputState.PENDING for state, _, _ in outputs):
+        return None
+    for index, (state, reason, message) in enumerate(outputs):
+        if state is OutputState.FAILED:
+            said = f"output {index}: {message}"
+            return _ended(JobState.STORING, Event.UNSTORABLE, reason or Reason.RESULT_INVALID, "", said)
+    return change(JobState.STORING, Event.STORED, f"{len(outputs)} file(s) stored and verified")
+
+
+def poisoned(state: JobState) -> Change:
+    """End a job that five executions in a row did not survive."""
+    message = f"{MAX_EXECUTIONS} executions in a row ended without a result, most likely by killing their worker"
+    return _ended(state, Event.QUARANTINED, Reason.QUARANTINED, "", message)
+
+
+def lapsed(state: JobState) -> Change:
+    """Park a job whose create call has been in flight for longer than any call can take."""
+    message = "the worker that sent the create call never reported: Kie may or may not have taken it"
+    return change(state, Event.LOST, "the create call's outcome is unknown", message=message)
+
+
+def _ended(
+    state: JobState, event: Event, reason: Reason, code: str, message: str, *, credits: Decimal | None = None
+) -> Change:
+    note = f"{reason}: {message}" if not code else f"{reason} ({code}): {message}"
+    return change(state, event, note, reason=reason, code=code or None, message=message, credits=credits)

@@ -1,0 +1,266 @@
+"""Settings: one frozen object, read once from the environment and `.env`.
+
+The only reader of the environment. A wrong value or a misspelt `KIEJOBS_*` name stops the process with the remedy;
+nothing is guessed. Durations end in `_s` (seconds), sizes in `_bytes`. `docs/settings.md` is generated from this class.
+"""
+
+import difflib
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from kiejobs.errors import SettingsError
+from kiejobs.jobs import DEFAULT_ACCOUNT, DEFAULT_TENANT
+
+GIB = 1024**3
+_OUTSIDE = frozenset({"KIEJOBS_LIVE_TESTS"})
+"""Names that belong to the tests, not to the product."""
+
+
+class AccountSettings(BaseModel):
+    """One Kie account of `KIEJOBS_ACCOUNTS`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: SecretStr
+    hmac_key: SecretStr | None = None
+    create_limit: int | None = Field(default=None, ge=1)
+    query_limit_per_s: float | None = Field(default=None, gt=0)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each field's alias is its name in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    api_key: SecretStr | None = Field(None, alias="KIE_API_KEY", description="Key of account `default`.")
+    accounts: dict[str, AccountSettings] = Field(
+        default_factory=dict,
+        alias="KIEJOBS_ACCOUNTS",
+        description="JSON: name → `{key, hmac_key, create_limit, query_limit_per_s}`.",
+    )
+    base_url: str = Field("https://api.kie.ai", alias="KIE_BASE_URL", description="Kie's API host.")
+    upload_url: str = Field("https://kieai.redpandaai.co", alias="KIE_UPLOAD_URL", description="Kie's upload host.")
+    webhook_hmac_key: SecretStr | None = Field(
+        None, alias="KIE_WEBHOOK_HMAC_KEY", description="Kie's signature key of account `default`."
+    )
+    data_dir: Path = Field(
+        Path("kiejobs-data"),
+        alias="KIEJOBS_DATA_DIR",
+        description="Local files of ours. `kiejobs up` writes `up.json` there, which every command in that folder reads.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        alias="KIEJOBS_DATABASE_URL",
+        description="Default: SQLite in the data dir. PostgreSQL: `postgresql+psycopg://…`.",
+    )
+    broker_url: SecretStr | None = Field(
+        None,
+        alias="KIEJOBS_BROKER_URL",
+        description="`redis://…` or RabbitMQ `amqp://…`. Embedded under `up` and `demo`, required elsewhere.",
+    )
+    embedded_broker: Literal["auto", "redis", "fakeredis"] = Field(
+        "auto", alias="KIEJOBS_EMBEDDED_BROKER", description="Which embedded broker `up` and `demo` run."
+    )
+    storage_url: str | None = Field(
+        None,
+        alias="KIEJOBS_STORAGE_URL",
+        description="Default: `media` in the data dir. A folder, or `s3://bucket/prefix` and others that obstore opens; "
+        "credentials by the usual `AWS_*` names, `AWS_ENDPOINT_URL` for S3-compatible servers.",
+    )
+    storage_endpoint_url: str | None = Field(
+        None, alias="AWS_ENDPOINT_URL", description="Endpoint of an S3-compatible server."
+    )
+    public_url: str | None = Field(
+        None,
+        alias="KIEJOBS_PUBLIC_URL",
+        description="Where Kie can reach the gateway. Unset: no callbacks, polling alone.",
+    )
+    celery_tenant: str = Field(
+        DEFAULT_TENANT, alias="KIEJOBS_CELERY_TENANT", description="Tenant of jobs that come as bare Celery messages."
+    )
+    egress_allow: Annotated[frozenset[tuple[str, int]], NoDecode] = Field(
+        frozenset(),
+        alias="KIEJOBS_EGRESS_ALLOW",
+        description="`host:port,…`, exact exceptions to the ban on private addresses.",
+    )
+    create_limit: int = Field(20, ge=1, alias="KIEJOBS_CREATE_LIMIT", description="Creates per window and account.")
+    create_window_s: float = Field(10.0, gt=0, alias="KIEJOBS_CREATE_WINDOW_S", description="The create window.")
+    create_margin_s: float = Field(
+        0.5, ge=0, alias="KIEJOBS_CREATE_MARGIN_S", description="Added to the window, for the way to Kie."
+    )
+    query_limit_per_s: float = Field(
+        10.0,
+        gt=0,
+        alias="KIEJOBS_QUERY_LIMIT_PER_S",
+        description="Reads per account. Kie documents 10, cautious users set 2 or 3.",
+    )
+    poll_timeout_s: float = Field(600.0, gt=0, alias="KIEJOBS_POLL_TIMEOUT_S", description="When `timeout` is told.")
+    salvage_s: float = Field(
+        86400.0, gt=0, alias="KIEJOBS_SALVAGE_S", description="How long the slow tail looks after that."
+    )
+    lease_s: float = Field(60.0, gt=0, alias="KIEJOBS_LEASE_S", description="How long a copy's claim lasts unrenewed.")
+    sweep_interval_s: float = Field(
+        10.0, gt=0, alias="KIEJOBS_SWEEP_INTERVAL_S", description="How often beat runs the sweep."
+    )
+    sweep_grace_s: float = Field(
+        10.0, ge=0, alias="KIEJOBS_SWEEP_GRACE_S", description="How overdue a row is before the sweep nudges it."
+    )
+    http_timeout_s: float = Field(
+        30.0, gt=0, alias="KIEJOBS_HTTP_TIMEOUT_S", description="Total time for one call to Kie."
+    )
+    download_timeout_s: float = Field(
+        900.0, gt=0, alias="KIEJOBS_DOWNLOAD_TIMEOUT_S", description="Total time for one copy."
+    )
+    max_output_bytes: int = Field(
+        2 * GIB, gt=0, alias="KIEJOBS_MAX_OUTPUT_BYTES", description="Largest file that is stored."
+    )
+    on_unconfirmed: Literal["park"] = Field(
+        "park", alias="KIEJOBS_ON_UNCONFIRMED", description="What becomes of a create call with an unknown outcome."
+    )
+    submit: Literal["on", "off"] = Field(
+        "on", alias="KIEJOBS_SUBMIT", description="`off`: no creates (after restoring a database)."
+    )
+    flower_auth: SecretStr | None = Field(
+        None, alias="KIEJOBS_FLOWER_AUTH", description="`user:password`. Default: made and printed by `kiejobs up`."
+    )
+    log_format: Literal["text", "json"] | None = Field(
+        None, alias="KIEJOBS_LOG_FORMAT", description="Default: `text` on a terminal, else `json`."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="KIEJOBS_LOG_LEVEL", description="The least severe line that is logged."
+    )
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _split_egress(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [entry.strip().rpartition(":") for entry in value.split(",") if entry.strip()]
+        if not all(host and port.isdecimal() for host, _, port in pairs):
+            raise ValueError("write host:port, separated by commas")
+        return frozenset((host.strip("[]").lower(), int(port)) for host, _, port in pairs)
+
+    @field_validator("celery_tenant")
+    @classmethod
+    def _tenant_word(cls, value: str) -> str:
+        return checked_tenant(value)
+
+    @field_validator("base_url", "upload_url")
+    @classmethod
+    def _no_trailing_slash(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @cached_property
+    def keys(self) -> dict[str, AccountSettings]:
+        """The Kie accounts by name; `default` is `KIE_API_KEY`'s. Empty where no key is set."""
+        named = dict(self.accounts)
+        if self.api_key and self.api_key.get_secret_value().strip() and DEFAULT_ACCOUNT not in named:
+            named[DEFAULT_ACCOUNT] = AccountSettings(key=self.api_key, hmac_key=self.webhook_hmac_key)
+        return named
+
+    def create_limit_of(self, account: str) -> int:
+        """Creates per window of one account."""
+        own = self.keys.get(account)
+        return (own and own.create_limit) or self.create_limit
+
+    def query_limit_of(self, account: str) -> float:
+        """Reads per second of one account."""
+        own = self.keys.get(account)
+        return (own and own.query_limit_per_s) or self.query_limit_per_s
+
+    @property
+    def database(self) -> str:
+        """The database's URL, with the default filled in."""
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'kiejobs.db'}"
+
+    @property
+    def broker(self) -> str | None:
+        """The broker's URL, or that of a running `kiejobs up` in the data dir; None where there is neither."""
+        if self.broker_url:
+            return self.broker_url.get_secret_value()
+        found = self.running_up.get("broker_url")
+        return str(found) if found else None
+
+    @property
+    def storage(self) -> str:
+        """The storage's URL, with the default filled in."""
+        return self.storage_url or str(self.data_dir.absolute() / "media")
+
+    @cached_property
+    def running_up(self) -> dict[str, Any]:
+        """What a running `kiejobs up` of this data dir says of itself; empty where none runs."""
+        try:
+            found: dict[str, Any] = json.loads((self.data_dir / "up.json").read_text())
+            os.kill(int(found["pid"]), 0)
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return found
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings. SettingsError names the wrong value, or the name that was probably meant."""
+    _refuse_misspelt()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = environment_name(str(first["loc"][0])) if first["loc"] else "settings"
+        raise SettingsError(f"{name}: {first['msg']}", remedy=f"Set {name} as docs/settings.md describes.") from None
+    except SourceError:
+        raise SettingsError(
+            "KIEJOBS_ACCOUNTS is no JSON", remedy='Write it like {"main": {"key": "…"}}, see docs/settings.md.'
+        ) from None
+
+
+TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def checked_tenant(value: str) -> str:
+    """Return a tenant's name if it is one: lower-case letters, digits, `-` and `_`, at most 63 characters."""
+    if not TENANT.fullmatch(value):
+        raise ValueError(f"{value!r} is no tenant name: lower-case letters, digits, - and _, at most 63")
+    return value
+
+
+def environment_name(field: str) -> str:
+    """Return a field's name in the environment."""
+    info = Settings.model_fields.get(field)
+    alias = info.alias if info else field
+    return str(alias if not isinstance(alias, AliasChoices) else field)
+
+
+def names() -> list[str]:
+    """Return every name that can be set in the environment."""
+    return [environment_name(field) for field in Settings.model_fields]
+
+
+def _refuse_misspelt() -> None:
+    known = names()
+    given = {name for name in os.environ if name.startswith("KIEJOBS_")} | _dotenv_names()
+    for name in sorted(given - set(known) - _OUTSIDE):
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"{name} is not a setting of kiejobs.{meant}", remedy="See docs/settings.md.")
+
+
+def _dotenv_names() -> set[str]:
+    try:
+        lines = Path(".env").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    found = (re.match(r"\s*(?:export\s+)?(KIEJOBS_\w+)\s*=", line) for line in lines)
+    return {match.group(1) for match in found if match}
