@@ -64,8 +64,11 @@ def enter(database: Database, new: list[NewJob], *, spacing_s: float, nudge_belo
         with database.write() as tx:
             return _enter(tx, new, spacing_s, nudge_below)
     except IntegrityError:  # somebody else entered the same key between our look and our insert: look again
-        with database.write() as tx:
-            return _enter(tx, new, spacing_s, nudge_below)
+        try:
+            with database.write() as tx:
+                return _enter(tx, new, spacing_s, nudge_below)
+        except IntegrityError:
+            raise IdempotencyConflict("the job's id is taken by another tenant") from None
 
 
 def _enter(tx: Connection, new: list[NewJob], spacing_s: float, nudge_below: int) -> list[Entered]:

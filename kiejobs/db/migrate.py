@@ -1,30 +1,42 @@
-"""The schema's history, applied. Alembic does the work; this module only knows where the history lies."""
+"""The schema's history, applied. Alembic does the work; this module only knows where the history lies.
+
+Alembic is imported only where there is something to do, because every producer opens the database.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from kiejobs.db.session import Database
 from kiejobs.db.tables import Base
+from kiejobs.errors import DatabaseNotMigrated
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _HISTORY = Path(__file__).parent / "migrations"
 _LOCK = 7_134_215_004  # any number of our own: two migrations at once wait for each other
 
 
-def config() -> Config:
-    """Return Alembic's configuration, without any file in the working directory."""
-    made = Config()
-    made.set_main_option("script_location", str(_HISTORY))
-    return made
+def ready(database: Database) -> Database:
+    """Return the database if its schema is the newest. SQLite is brought there; PostgreSQL is a person's decision."""
+    try:
+        found = current(database)
+    except DatabaseNotMigrated:
+        found = None
+    if found != head():
+        if not database.sqlite:
+            raise DatabaseNotMigrated(f"the database's schema is {found or 'missing'}, this version needs {head()}")
+        migrate(database)
+    return database
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
     """Create or upgrade the schema; return the revisions before and after. Safe to run twice, also at once."""
+    from alembic import command
+    from alembic.migration import MigrationContext
+
     with database.write() as connection:
         if not database.sqlite:
             connection.execute(text("SET LOCAL lock_timeout = '10s'"))
@@ -37,19 +49,32 @@ def migrate(database: Database) -> tuple[str | None, str]:
     return before, str(after)
 
 
+def config() -> "Config":
+    """Return Alembic's configuration, without any file in the working directory."""
+    from alembic.config import Config
+
+    made = Config()
+    made.set_main_option("script_location", str(_HISTORY))
+    return made
+
+
 def head() -> str:
-    """Return the newest revision of the history."""
-    return str(ScriptDirectory.from_config(config()).get_current_head())
+    """Return the newest revision of the history; its files begin with their revision."""
+    return max(path.name.split("_")[0] for path in (_HISTORY / "versions").glob("[0-9]*.py"))
 
 
 def current(database: Database) -> str | None:
-    """Return the database's revision; None where there is no schema."""
+    """Return the database's revision; DatabaseNotMigrated where there is no schema at all."""
     with database.read() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return str(found) if found else None
 
 
 def differences(database: Database) -> list[object]:
     """List what the tables in code have and the migrated database has not, and the other way round."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, Base.metadata))

@@ -1,0 +1,1 @@
+"""Kie's API: families and envelopes (pure), the catalogue of models (data), and the one client that talks."""

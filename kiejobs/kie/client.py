@@ -1,0 +1,168 @@
+"""The one place that talks to Kie.
+
+`create` makes exactly one POST and returns an `Outcome`, whatever happens: every way a call can end is accepted,
+refused, busy, not sent or unknown, and only a call that provably never left is *not sent*. `record` reads and raises
+`KieUnavailable` or `KieThrottled`; reading again is harmless. The key goes to Kie's host and nowhere else: no redirects,
+no proxy, no netrc. Every call has one total deadline, held by a watchdog that closes the socket.
+"""
+
+import json
+from collections.abc import Callable
+from ssl import SSLCertVerificationError
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from kiejobs import __version__
+from kiejobs.answers import Accepted, NotSent, Outcome, Snapshot, Unknown
+from kiejobs.errors import KieThrottled, KieUnavailable
+from kiejobs.kie.deadline import DeadlineAdapter, Watch
+from kiejobs.kie.envelope import REFUSALS, THROTTLED, Envelope, envelope, refusal
+from kiejobs.kie.families.market import FAILED_CODES, NOT_VISIBLE_CODES
+from kiejobs.kie.family import Call, Family
+
+USER_AGENT = f"kiejobs/{__version__}"
+CONNECT_TIMEOUT_S = 5.0
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+CREDIT = Call("GET", "/api/v1/chat/credit")
+
+
+class KieClient:
+    """Calls with one account's key. Safe to share between threads."""
+
+    def __init__(self, base_url: str, key: str, *, timeout_s: float = 30.0, pool_size: int = 32) -> None:
+        self.base_url = base_url
+        self.timeout_s = timeout_s
+        self._key = key
+        self._reads = _session(DeadlineAdapter(pool_connections=1, pool_maxsize=pool_size))
+        self._creates = _session(DeadlineAdapter(pool_connections=1, pool_maxsize=1))
+
+    def __repr__(self) -> str:
+        return f"KieClient({self.base_url!r})"
+
+    def create(
+        self,
+        family: Family,
+        model: str,
+        request: dict[str, Any],
+        callback_url: str | None = None,
+        *,
+        may_start: Callable[[], bool] = lambda: True,
+    ) -> Outcome:
+        """Buy a generation with exactly one POST. `may_start` is asked last, right before anything is sent."""
+        call = family.create(model, request, callback_url)
+        payload = json.dumps(call.body, ensure_ascii=False).encode()
+        if not may_start():
+            return NotSent("too long after the intent was committed; the intent is given back")
+        try:
+            answer = self._call(self._creates, call, payload, family.create_deadline_s or self.timeout_s, fresh=True)
+        except requests.ConnectionError as error:
+            return _not_sent_or_unknown(error)
+        except (requests.RequestException, OSError) as error:
+            return Unknown(f"no readable answer: {_named(error)}")
+        task_id = family.task_id(answer) if answer.ok else None
+        return Accepted(task_id) if task_id else refusal(answer)
+
+    def record(self, family: Family, task_id: str) -> tuple[Snapshot, Any]:
+        """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled."""
+        answer = self._read(family.read(task_id))
+        code = answer.effective_code
+        readable = answer.ok or (answer.parsed and code in NOT_VISIBLE_CODES | FAILED_CODES)
+        if not readable:
+            raise KieUnavailable(f"Kie answered {code}: {answer.message}")
+        return family.snapshot(answer), answer.data
+
+    def fresh_link(self, url: str) -> str | None:
+        """Ask for a new link (20 minutes) to a file that Kie made; None where Kie does not know the file."""
+        answer = self._read(Call("POST", "/api/v1/common/download-url", body={"url": url}))
+        if answer.ok and isinstance(answer.data, str) and answer.data:
+            return answer.data
+        if answer.effective_code in REFUSALS:
+            return None
+        raise KieUnavailable(f"Kie answered {answer.effective_code}: {answer.message}")
+
+    def credit(self) -> float:
+        """Read the account's balance in credits. KieUnavailable where the key is refused or Kie does not answer."""
+        answer = self._read(CREDIT)
+        if not answer.ok or isinstance(answer.data, bool) or not isinstance(answer.data, int | float):
+            raise KieUnavailable(f"Kie answered {answer.effective_code}: {answer.message}")
+        return float(answer.data)
+
+    def _read(self, call: Call) -> Envelope:
+        payload = json.dumps(call.body).encode() if call.body is not None else None
+        try:
+            answer = self._call(self._reads, call, payload, self.timeout_s)
+        except (requests.RequestException, OSError) as error:
+            raise KieUnavailable(f"no readable answer: {_named(error)}") from None
+        if answer.effective_code in THROTTLED:
+            raise KieThrottled(f"Kie answered {answer.effective_code}: {answer.message}")
+        if not answer.parsed:
+            raise KieUnavailable(f"Kie answered HTTP {answer.http_status} without JSON")
+        return answer
+
+    def _call(
+        self, session: requests.Session, call: Call, payload: bytes | None, timeout_s: float, *, fresh: bool = False
+    ) -> Envelope:
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", "User-Agent": USER_AGENT}
+        if payload is not None:
+            headers["Content-Type"] = "application/json"
+        if fresh:
+            headers["Connection"] = "close"  # a create never rides on a kept connection that may just be dying
+        with Watch(timeout_s) as watch:
+            response = session.request(
+                call.method,
+                self.base_url + call.path,
+                params=call.query or None,
+                data=payload,
+                headers=headers,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                allow_redirects=False,
+                stream=True,
+            )
+            with response:
+                body = _body(response)
+            if watch.fired:
+                raise requests.ReadTimeout(f"no whole answer within {timeout_s:g} s")
+            return envelope(response.status_code, body)
+
+
+def _session(adapter: HTTPAdapter) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _body(response: requests.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_content(65536):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise requests.RequestException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    return b"".join(parts)
+
+
+def _not_sent_or_unknown(error: requests.ConnectionError) -> Outcome:
+    """Only a failure to connect proves that nothing was sent; requests uses one class for both."""
+    cause: Any = error.args[0] if error.args else None
+    cause = getattr(cause, "reason", cause)
+    if isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError):
+        return NotSent(f"Kie could not be reached: {type(cause).__name__}")
+    if isinstance(
+        getattr(cause, "args", (None,))[0], SSLCertVerificationError
+    ):  # part of the handshake, nothing follows
+        return NotSent("Kie's certificate could not be verified")
+    return Unknown(f"the connection broke: {_named(error)}")
+
+
+def _named(error: BaseException) -> str:
+    """Name an error without its text: the text of transport errors may hold the URL's query."""
+    inner = error.args[0] if error.args else None
+    inner = getattr(inner, "reason", inner)
+    name = type(error).__name__
+    return f"{name} ({type(inner).__name__})" if isinstance(inner, BaseException) else name

@@ -1,0 +1,121 @@
+"""One total deadline for an HTTP call, whatever the other side does.
+
+A read timeout bounds the gap between two bytes, not the call: a server that drips would hold a thread for ever. `Watch`
+remembers the connection that its thread uses; a watchdog thread shuts that socket down when the time is over, and the
+blocked read ends.
+"""
+
+import heapq
+import itertools
+import socket
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+_current = threading.local()
+
+
+class Watch:
+    """Bounds the HTTP call made inside the `with` block by this thread to `timeout_s` seconds in all."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.connection: HTTPConnection | None = None
+        self.fired = False
+        self.done = False
+
+    def __enter__(self) -> Self:
+        _current.watch = self
+        _watchdog.add(time.monotonic() + self.timeout_s, self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.done = True
+        self.connection = None
+        _current.watch = None
+
+    def fire(self) -> None:
+        """Cut the call off, if it is still going on."""
+        connection = self.connection
+        if self.done:
+            return
+        self.fired = True
+        found: socket.socket | None = getattr(connection, "sock", None)
+        if found is not None:
+            with suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+
+
+class _Watchdog:
+    """One daemon thread that fires watches when their time has come."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Watch]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, at: float, watch: Watch) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (at, next(self._order), watch))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="kiejobs-deadlines", daemon=True)
+                self._thread.start()
+            elif self._due[0][2] is watch:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._due and self._due[0][2].done:
+                    heapq.heappop(self._due)
+                wait_s = self._due[0][0] - time.monotonic() if self._due else 60.0
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
+                    continue
+                watch = heapq.heappop(self._due)[2]
+            watch.fire()
+
+
+_watchdog = _Watchdog()
+
+
+class _WatchedHTTP(HTTPConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        watch: Watch | None = getattr(_current, "watch", None)
+        if watch is not None:
+            watch.connection = self
+        super().request(*args, **kwargs)
+
+
+class _WatchedHTTPS(HTTPSConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        watch: Watch | None = getattr(_current, "watch", None)
+        if watch is not None:
+            watch.connection = self
+        super().request(*args, **kwargs)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPS
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """An adapter whose connections can be cut by a `Watch`. Makes no retries."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools from connections that report to their watch."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -1,0 +1,115 @@
+"""Kie's envelope: `{code, msg, data}` inside nearly every answer, and what its codes mean.
+
+Pure. The body's `code` is the truth where the body is an envelope; the HTTP status is 200 for most business errors and
+decides only where the body is none (an HTML page, cut JSON). Source: https://docs.kie.ai and observed answers.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kiejobs.answers import Busy, Outcome, Refused, Scope, Unknown
+from kiejobs.errors import Reason
+
+_MESSAGE_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One answer of Kie's. `code` is None where the body is no envelope; then `http_status` is all there is."""
+
+    http_status: int
+    code: int | None
+    message: str
+    data: Any
+    parsed: bool
+
+    @property
+    def effective_code(self) -> int:
+        """The code to judge by: the body's, else the HTTP status."""
+        return self.code if self.code is not None else self.http_status
+
+    @property
+    def ok(self) -> bool:
+        """Whether Kie said yes: HTTP below 400 and code 200."""
+        return self.http_status < 400 and self.code == 200
+
+
+def envelope(http_status: int, body: bytes) -> Envelope:
+    """Read an answer leniently. Never raises."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:  # includes bytes that are no UTF-8
+        return Envelope(http_status, None, _words(body), None, parsed=False)
+    if not isinstance(parsed, dict):
+        return Envelope(http_status, None, _words(body), None, parsed=False)
+    message = parsed.get("msg") or parsed.get("message") or ""  # one documented sample spells it `message`
+    return Envelope(
+        http_status, as_int(parsed.get("code")), str(message)[:_MESSAGE_CHARACTERS], parsed.get("data"), parsed=True
+    )
+
+
+def as_int(value: Any) -> int | None:
+    """Read a number that may have come as text; None where it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        return int(value)
+    return None
+
+
+def as_json(value: Any) -> Any:
+    """Read JSON that may have come as text, or as text inside text; the value itself where it is neither."""
+    for _ in range(3):
+        if not isinstance(value, str):
+            break
+        try:
+            value = json.loads(value)
+        except ValueError:
+            break
+    return value
+
+
+def _words(body: bytes) -> str:
+    text = " ".join(body[:300].decode("utf-8", "replace").split())
+    return text[:_MESSAGE_CHARACTERS]
+
+
+REFUSALS: dict[int, tuple[Scope, Reason]] = {
+    400: (Scope.JOB, Reason.REFUSED),
+    401: (Scope.ACCOUNT, Reason.UNAUTHORIZED),
+    402: (Scope.ACCOUNT, Reason.CREDITS),
+    404: (Scope.JOB, Reason.REFUSED),
+    405: (Scope.JOB, Reason.REFUSED),
+    409: (Scope.JOB, Reason.REFUSED),
+    413: (Scope.JOB, Reason.INVALID_INPUT),
+    422: (Scope.JOB, Reason.INVALID_INPUT),
+    433: (Scope.ACCOUNT, Reason.CREDITS),
+    451: (Scope.JOB, Reason.INVALID_INPUT),
+    455: (Scope.ACCOUNT, Reason.REFUSED),
+    505: (Scope.MODEL, Reason.REFUSED),
+}
+"""Codes of a create call after which certainly no task exists: whom they concern, and why a job ends by them."""
+
+THROTTLED = frozenset({429, 430})
+"""Too many calls: nothing was made, nothing is queued at Kie."""
+
+
+def refusal(answer: Envelope) -> Outcome:
+    """Classify a create call's answer that names no task: refused, busy, or unknown."""
+    code = answer.effective_code
+    if code in THROTTLED:
+        return Busy(str(code), answer.message)
+    if code in REFUSALS:
+        scope, reason = REFUSALS[code]
+        return Refused(str(code), answer.message or "no reason given", scope, reason)
+    said = f"Kie answered {code}" + (f": {answer.message}" if answer.message else "")
+    if answer.ok:
+        said = "Kie said yes but named no task"
+    elif code == 500:
+        said += " (often a bad parameter; see Kie's log at https://kie.ai/logs)"
+    return Unknown(said, str(code), {"http_status": answer.http_status, "code": answer.code, "message": answer.message})

@@ -1,0 +1,262 @@
+"""KieJobs: what a service uses to buy generations and to read what became of them.
+
+`enqueue` commits the job's row and only then publishes a nudge; a broker that is down costs at most a few seconds and
+never the job, because the pump publishes what was not. Everything is read from the database. Needs no Kie key.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from kiejobs import nudge
+from kiejobs.db import intake, migrate, reads
+from kiejobs.db.session import Database
+from kiejobs.errors import InvalidInput, JobNotFound, WaitTimeout
+from kiejobs.jobs import DEFAULT_ACCOUNT, DEFAULT_TENANT, Event, Job, JobState, Output, Priority, PublicState
+from kiejobs.kie import catalogue
+from kiejobs.kie.families import family_for
+from kiejobs.nudge import Publish
+from kiejobs.settings import Settings, checked_tenant, load
+
+MAX_INPUT_BYTES = 1024 * 1024
+_REQUEST_FIELDS = frozenset(
+    {"model", "input", "prompt", "options", "provider", "idempotencyKey", "metadata", "priority", "account", "validate"}
+)
+
+
+class KieJobs:
+    """Enqueue generations and follow them, for one tenant."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        database: Database | None = None,
+        publish: Publish | None = None,
+        who: str = "producer",
+    ) -> None:
+        self.settings = settings or load()
+        self.tenant = checked_tenant(tenant)
+        self.who = who
+        self._database = database
+        self._publish = publish
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, its schema checked once."""
+        return self._database or migrate.ready(Database(self.settings.database))
+
+    @cached_property
+    def _publisher(self) -> Publish:
+        if self._publish is not None:
+            return self._publish
+        broker = self.settings.broker
+        if broker is None:
+            return lambda nudges: None  # nothing to publish to: the pump of whatever workers there are finds the row
+        return nudge.publisher(nudge.producer_app(broker))
+
+    def enqueue(
+        self,
+        model: str,
+        input: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        account: str = DEFAULT_ACCOUNT,
+        priority: Priority | str = Priority.INTERACTIVE,
+        metadata: Mapping[str, Any] | None = None,
+        validate: str = "on",
+        id: str | None = None,
+    ) -> Job:
+        """Accept a generation and return its job; the row is committed when this returns.
+
+        `model` is Kie's exact id, `input` its parameters. The same `idempotency_key` with the same request returns the
+        same job, with another request it raises IdempotencyConflict. `validate` is `on` (known models are checked, an
+        unknown one passes with a warning), `strict` (an unknown one is refused too) or `off`. InvalidInput names the
+        field at fault. `id` (a UUID) makes the caller choose the job's id.
+        """
+        request = {"model": model, "input": input, "idempotencyKey": idempotency_key, "account": account}
+        request |= {"priority": str(priority), "metadata": dict(metadata or {}), "validate": validate}
+        return self._enter([self._new(request, id)])[0]
+
+    def enqueue_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
+        """Accept many generations in one transaction: all of them, or none and InvalidInput or IdempotencyConflict.
+
+        Each is a mapping with the fields of `POST /api/generations`: `model`, `input`, `idempotencyKey` …
+        """
+        return self._enter([self._new(request, None) for request in requests])
+
+    def enqueue_request(self, request: Mapping[str, Any], *, id: str | None = None) -> Job:
+        """Accept one generation given as a mapping with the fields of `POST /api/generations`."""
+        return self._enter([self._new(request, id)])[0]
+
+    def _enter(self, new: list[intake.NewJob]) -> list[Job]:
+        if not new:
+            return []
+        limit = self.settings.create_limit
+        spacing_s = self.settings.create_window_s / limit
+        entered = intake.enter(self.database, new, spacing_s=spacing_s, nudge_below=limit)
+        self._publisher([nudge.create_nudge(one.job_id) for one in entered if one.nudge])
+        found = {job.id: job for job in reads.jobs_of(self.database, list({one.job_id for one in entered}))}
+        return [self._located(found[one.job_id]) for one in entered]
+
+    def _new(self, request: Mapping[str, Any], id: str | None) -> intake.NewJob:
+        unknown = sorted(set(request) - _REQUEST_FIELDS)
+        if unknown:
+            allowed = ", ".join(sorted(_REQUEST_FIELDS))
+            raise InvalidInput(f"{unknown[0]!r} is no field of a request", field=unknown[0], allowed=allowed)
+        model = _text(request, "model")
+        given = _input(request)
+        validate = request.get("validate") or "on"
+        _one_of("validate", validate, ("on", "strict", "off"))
+        _one_of("provider", request.get("provider") or "kie", ("kie",))
+        priority = request.get("priority") or Priority.INTERACTIVE
+        _one_of("priority", priority, tuple(Priority))
+        warnings = () if validate == "off" else catalogue.check(model, given, strict=validate == "strict")
+        return intake.NewJob(
+            tenant=self.tenant,
+            account=_text(request, "account", default=DEFAULT_ACCOUNT),
+            model=model,
+            family=family_for(model).name,
+            request={"input": given, "metadata": _mapping(request, "metadata")},
+            priority=Priority(priority),
+            idempotency_key=_text(request, "idempotencyKey", default="") or None,
+            id=_uuid(id) if id is not None else None,
+            warnings=warnings,
+            who=self.who,
+        )
+
+    def get(self, job_id: str) -> Job:
+        """Read one job. JobNotFound where this tenant has no such job."""
+        found = reads.job(self.database, _known_id(job_id), tenant=self.tenant)
+        if found is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if found.phase is JobState.QUEUED:
+            found = replace(found, place_in_line=reads.place_in_line(self.database, found.id))
+        return self._located(found)
+
+    def wait(
+        self, job_id: str, *, timeout_s: float = 900.0, on_change: Callable[[Job], None] = lambda job: None
+    ) -> Job:
+        """Wait until a job has ended and return it; WaitTimeout after `timeout_s` seconds. The job goes on regardless.
+
+        A job at `timeout` or `unconfirmed` has not ended: it may still bring its result. `on_change` sees each change.
+        """
+        until = time.monotonic() + timeout_s
+        seen: Job | None = None
+        while True:
+            job = self.get(job_id)
+            if job != seen:
+                on_change(job)
+            seen = job
+            if job.ended:
+                return job
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise WaitTimeout(f"job {job_id} is {job.phase} after {timeout_s:g} s")
+            time.sleep(min(0.25, left_s))  # noqa: TID251 - a caller that asked to wait waits here
+
+    def timeline(self, job_id: str) -> list[Event]:
+        """Read what happened to a job, oldest first. JobNotFound where this tenant has no such job."""
+        return reads.timeline(self.database, self.get(job_id).id)
+
+    def models(self) -> list[catalogue.Model]:
+        """List the models whose parameters are known."""
+        return catalogue.models()
+
+    def _located(self, job: Job) -> Job:
+        outputs = tuple(replace(output, url=self._location(output)) for output in job.outputs)
+        return replace(job, outputs=outputs)
+
+    def _location(self, output: Output) -> str | None:
+        return f"{self.settings.storage.rstrip('/')}/{output.key}" if output.key else None
+
+    def list(
+        self,
+        *,
+        state: PublicState | str | None = None,
+        phase: JobState | str | None = None,
+        model: str | None = None,
+        limit: int = 50,
+        before: tuple[datetime, str] | None = None,
+    ) -> list[Job]:
+        """List jobs, newest first; `before` is the (created_at, id) of the last one of the page before."""
+        found = reads.listed(
+            self.database,
+            tenant=self.tenant,
+            state=PublicState(state) if state else None,
+            phase=JobState(phase) if phase else None,
+            model=model,
+            limit=limit,
+            before=before,
+        )
+        return [self._located(job) for job in found]
+
+
+def _input(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Read `input`, or the seeds' `prompt` and `options`."""
+    if "input" in request and request["input"] is not None:
+        given = _mapping(request, "input")
+    else:
+        given = _mapping(request, "options")
+        if request.get("prompt") is not None:
+            given = {"prompt": _text(request, "prompt"), **given}
+    if len(repr(given)) > MAX_INPUT_BYTES:
+        raise InvalidInput("the input is larger than 1 MiB", field="input", allowed="at most 1 MiB; upload files first")
+    _refuse_unserialisable(given)
+    return given
+
+
+def _refuse_unserialisable(given: dict[str, Any]) -> None:
+    import json
+
+    try:
+        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"the input is no JSON: {error}", field="input", allowed="JSON values") from None
+    if "\\u0000" in text:
+        raise InvalidInput("the input holds a NUL character", field="input", allowed="text without NUL")
+
+
+def _text(request: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
+    value = request.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"{name} is missing or no text", field=name, given=value, allowed="a text")
+    if len(value) > 500 and name != "prompt":
+        raise InvalidInput(f"{name} is longer than 500 characters", field=name, allowed="at most 500 characters")
+    return value
+
+
+def _mapping(request: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = request.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} is no JSON object", field=name, given=value, allowed="a JSON object")
+    return dict(value)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidInput(f"{name} is {value!r}", field=name, given=value, allowed=" or ".join(allowed))
+
+
+def _uuid(value: str) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidInput(f"{value!r} is no UUID", field="id", given=value, allowed="a UUID") from None
+
+
+def _known_id(value: str) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise JobNotFound(f"there is no job {value}") from None
