@@ -6,7 +6,7 @@ its failure is reported, never raised into a transaction. Needs nothing of `work
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kiejobs.errors import BrokerUnavailable
@@ -54,7 +54,6 @@ class Nudge:
     retries: int = 0
     """Shown by Flower; for a poll lane the number of looks so far."""
     expires_s: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 Publish = Callable[[Iterable[Nudge]], None]
@@ -73,9 +72,10 @@ def poll_nudge(job_id: str, version: int, *, countdown_s: float = 0.0, polls: in
     return Nudge(POLL, kwargs, task_id=task_id, countdown_s=countdown_s, retries=polls)
 
 
-def store_nudge(job_id: str, index: int) -> Nudge:
+def store_nudge(job_id: str, index: int, *, countdown_s: float = 0.0) -> Nudge:
     """Say that a result file should be copied."""
-    return Nudge(STORE, {"job_id": job_id, "index": index}, task_id=f"{job_id}.store.{index}")
+    kwargs = {"job_id": job_id, "index": index}
+    return Nudge(STORE, kwargs, task_id=f"{job_id}.store.{index}", countdown_s=countdown_s)
 
 
 def publisher(app: Any) -> Publish:

@@ -115,7 +115,7 @@ def _close(database: Database, claim: OutputClaim, values: dict[str, Any], note:
         finished = values | {"due_at": None, "executions": 0, "document": None}
         if not tx.execute(update(outputs).where(_held(claim)).values(**finished)).rowcount:
             return False
-        write_event(tx, claim.job_id, values["state"], note, who=who)
+        write_event(tx, claim.job_id, f"output_{values['state']}", note, who=who)
         settle_job(tx, claim.job_id, who=who)
     return True
 
@@ -138,7 +138,7 @@ def postpone(
         if not tx.execute(update(outputs).where(_held(claim)).values(**values)).rowcount:
             return False
         if claim.attempts == 1 or link_expired or url is not None:
-            write_event(tx, claim.job_id, "postponed", f"output {claim.index}: {error}", who=who)
+            write_event(tx, claim.job_id, "output_postponed", f"output {claim.index}: {error}", who=who)
     return True
 
 

@@ -18,8 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import events, in_state, jobs, payloads
-from kiejobs.errors import IdempotencyConflict
-from kiejobs.jobs import JobState, Priority
+from kiejobs.errors import IdempotencyConflict, Reason
+from kiejobs.jobs import DEFAULT_ACCOUNT, JobState, Priority
 
 BATCH_BEHIND = timedelta(minutes=10)
 
@@ -166,3 +166,19 @@ def _write(tx: Connection, fresh: list[tuple[NewJob, dict[str, Any]]]) -> None:
     tx.execute(
         insert(events), [line | (told if line["kind"] == "queued" else told | {"to_state": None}) for line in lines]
     )
+
+
+def enter_refused(database: Database, *, tenant: str, job_id: str, model: str, message: str) -> str:
+    """Keep a request that cannot be accepted as a failed job that says why; return its id. Safe to repeat."""
+    ended = {"state": JobState.FAIL, "reason": Reason.INVALID_INPUT, "message": message, "ended_at": clock()}
+    row: dict[str, Any] = {"id": job_id, "tenant": tenant, "account": DEFAULT_ACCOUNT, "model": model, "family": "jobs"}
+    row |= {"priority": Priority.INTERACTIVE, "created_at": clock(), "request_hash": ""} | ended
+    told = {"kind": "refused", "who": "celery", "note": message, "to_state": JobState.FAIL}
+    try:
+        with database.write() as tx:
+            tx.execute(insert(jobs).values(**row))
+            tx.execute(insert(payloads).values(job_id=job_id, request={}))
+            tx.execute(insert(events).values(job_id=job_id, **told))
+    except IntegrityError:
+        return job_id
+    return job_id

@@ -107,7 +107,7 @@ def may_be_sent(tx: Connection, job_id: str, account: str, line_at: datetime, bu
 def look(tx: Connection, job_id: str) -> Any | None:
     """Read what a submit needs to know before it takes any lock; None where the job is not in line."""
     return tx.execute(
-        select(jobs.c.account, jobs.c.line_at, jobs.c.model).where(
+        select(jobs.c.account, jobs.c.line_at, jobs.c.family).where(
             jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.line_at.is_not(None)
         )
     ).first()

@@ -1,0 +1,392 @@
+"""A copy from a hostile server: a whole file is stored, and of everything else nothing."""
+
+import gzip
+import hashlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kiejobs.errors import (
+    EgressRefused,
+    Incomplete,
+    SourceExpired,
+    SourceRefused,
+    SourceUnavailable,
+    Stopped,
+    StorageUnavailable,
+    TransferError,
+)
+from kiejobs.storage.egress import guarded_session
+from kiejobs.storage.media import MP3, MP4, PNG
+from kiejobs.storage.store import PART_BYTES, Store, StoredObject
+from kiejobs.storage.transfer import Stored, copy
+
+PNG_FILE = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR" + bytes(4000) + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+MP3_FILE = b"ID3\x04" + b"\x55" * 4000
+
+
+def mp4(size: int) -> bytes:
+    """A whole MP4 of exactly this size."""
+    start = struct.pack(">I4s8s", 16, b"ftyp", b"isom\x00\x00\x00\x00") + struct.pack(">I4s", 8, b"moov")
+    return start + struct.pack(">I4s", size - len(start), b"mdat") + bytes(size - len(start) - 8)
+
+
+def answer(body: bytes, *, status: str = "200 OK", length: int | None = -1, **headers: str) -> bytes:
+    """The bytes of an HTTP answer. `length`: None leaves Content-Length out, other values lie about it."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    if length is not None:
+        lines.append(f"Content-Length: {len(body) if length == -1 else length}")
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
+
+
+@dataclass
+class Hostile:
+    """A server that sends exactly the bytes a test gives it, then does `after` with the connection, and closes it."""
+
+    listener: socket.socket
+    content: bytes = b""
+    after: Callable[[socket.socket], object] = lambda _: None
+    requests: list[bytes] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.listener.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """A URL with a signature in it, as results have."""
+        return f"http://127.0.0.1:{self.port}/files/a.mp4?sig=secret-signature"
+
+    def serve(self) -> None:
+        """Answer one connection after the other, until the listener is closed."""
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    self.requests.append(connection.recv(65536))
+                    connection.sendall(self.content)
+                    self.after(connection)
+                except OSError:
+                    continue
+
+
+@pytest.fixture
+def source() -> Iterator[Hostile]:
+    """A hostile server on the loopback interface."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    hostile = Hostile(listener)
+    thread = threading.Thread(target=hostile.serve, daemon=True)
+    thread.start()
+    yield hostile
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(timeout=5)
+
+
+@pytest.fixture
+def store() -> Store:
+    """A store in memory; the contract suite runs the real ones."""
+    return Store.open("memory:")
+
+
+KEY = "default/0.bin"
+
+
+def run(source: Hostile, store: Store, **changes: Any) -> Stored:
+    """Copy from the hostile server with generous limits, and the changes a test is about."""
+    options: dict[str, Any] = {
+        "session": guarded_session(frozenset({("127.0.0.1", source.port)}), read_timeout_s=5.0),
+        "max_bytes": 1 << 30,
+        "deadline_s": 60.0,
+    }
+    return copy(source.url, store, lambda _: KEY, **{**options, **changes})
+
+
+def refused(
+    source: Hostile, store: Store, error: type[TransferError] | type[StorageUnavailable], **changes: Any
+) -> str:
+    """Copy, expect this error and an untouched store, and return the error's text."""
+    with pytest.raises(error) as caught:
+        run(source, store, **changes)
+    assert store.head(KEY) is None
+    assert "secret-signature" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_whole_file_is_stored_with_its_size_digest_and_sniffed_type(source: Hostile, store: Store) -> None:
+    """What the server calls it does not matter."""
+    source.content = answer(PNG_FILE, Content_Type="text/html")
+    session = guarded_session(frozenset({("127.0.0.1", source.port)}))
+    stored = copy(
+        source.url, store, lambda media: f"a/0.{media.extension}", session=session, max_bytes=1 << 20, deadline_s=60
+    )
+    assert stored == Stored("a/0.png", PNG, len(PNG_FILE), hashlib.sha256(PNG_FILE).hexdigest())
+    assert store.head("a/0.png") == StoredObject("a/0.png", len(PNG_FILE), "image/png")
+    assert b"".join(store.read("a/0.png")) == PNG_FILE
+
+
+@pytest.mark.parametrize("size", [PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES])
+def test_a_file_of_any_number_of_parts_arrives_byte_for_byte(source: Hostile, store: Store, size: int) -> None:
+    """Also where the file ends exactly with a part."""
+    content = mp4(size)
+    source.content = answer(content)
+    counted: list[int] = []
+    stored = run(source, store, progress=counted.append)
+    assert (stored.size_bytes, stored.sha256) == (size, hashlib.sha256(content).hexdigest())
+    assert stored.media_type == MP4
+    assert counted[-1] == size
+    found = store.head(KEY)
+    assert found is not None
+    assert found.size_bytes == size
+
+
+def test_a_chunked_answer_without_a_length_is_stored(source: Hostile, store: Store) -> None:
+    """Some CDNs send no Content-Length."""
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (PNG_FILE[:100], PNG_FILE[100:])) + b"0\r\n\r\n"
+    source.content = answer(body, length=None, Transfer_Encoding="chunked")
+    assert run(source, store).size_bytes == len(PNG_FILE)
+
+
+def test_a_second_copy_replaces_the_first(source: Hostile, store: Store) -> None:
+    """A crash between the upload and the commit is repaired by copying again."""
+    source.content = answer(PNG_FILE)
+    run(source, store)
+    source.content = answer(MP3_FILE)
+    assert run(source, store).media_type == MP3
+    assert b"".join(store.read(KEY)) == MP3_FILE
+
+
+def test_a_failed_copy_leaves_the_earlier_object_alone(source: Hostile, store: Store) -> None:
+    """Only a whole file replaces a whole file."""
+    source.content = answer(PNG_FILE)
+    run(source, store)
+    source.content = answer(mp4(3 * PART_BYTES)[:-1])
+    with pytest.raises(Incomplete):
+        run(source, store)
+    assert b"".join(store.read(KEY)) == PNG_FILE
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone"])
+def test_a_refused_url_has_expired(source: Hostile, store: Store, status: str) -> None:
+    """A fresh URL is worth asking for."""
+    source.content = answer(b"<Error/>", status=status)
+    assert status[:3] in refused(source, store, SourceExpired)
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "429 Slow", "500 Oops", "503 Busy", "204 None", "206 Part", "302 Where"])
+def test_any_other_answer_is_trouble_at_the_source(source: Hostile, store: Store, status: str) -> None:
+    """A redirect to nowhere and a part that nobody asked for are answers of that kind too."""
+    source.content = answer(PNG_FILE, status=status)
+    refused(source, store, SourceUnavailable)
+
+
+def test_a_body_shorter_than_declared_is_incomplete(source: Hostile, store: Store) -> None:
+    """Whether the connection ends in the first part or in a later one."""
+    for content in (MP3_FILE, mp4(2 * PART_BYTES)):
+        source.content = answer(content[:-10], length=len(content))
+        refused(source, store, Incomplete)
+
+
+def test_no_body_where_one_was_declared_is_incomplete(source: Hostile, store: Store) -> None:
+    """That is not an empty result, but one that did not come."""
+    source.content = answer(b"", length=1000)
+    refused(source, store, Incomplete)
+
+
+def test_a_body_longer_than_declared_is_incomplete(source: Hostile, store: Store) -> None:
+    """The declared part of an MP3 would pass for a whole one."""
+    source.content = answer(MP3_FILE + b"more", length=len(MP3_FILE))
+    refused(source, store, Incomplete)
+
+
+def test_a_chunked_answer_that_breaks_off_is_incomplete(source: Hostile, store: Store) -> None:
+    """Its last chunk says so even without a length."""
+    source.content = answer(b"%x\r\n%s" % (len(MP3_FILE) + 5, MP3_FILE), length=None, Transfer_Encoding="chunked")
+    refused(source, store, Incomplete)
+
+
+def test_a_file_without_its_end_is_incomplete_even_when_no_length_was_declared(source: Hostile, store: Store) -> None:
+    """The container itself tells."""
+    for content in (PNG_FILE[:-20], mp4(2 * PART_BYTES + 50)[:-20]):
+        source.content = answer(content, length=None)
+        assert "not whole" in refused(source, store, Incomplete)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close a connection the rude way."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_a_server_that_hangs_up_midway_is_unavailable(source: Hostile, store: Store) -> None:
+    """Try again later; whether the reset overtakes the last bytes is chance, what is stored is not."""
+    source.content, source.after = answer(mp4(2 * PART_BYTES)[:-PART_BYTES], length=2 * PART_BYTES), reset
+    with pytest.raises((SourceUnavailable, Incomplete)):
+        run(source, store)
+    assert store.head(KEY) is None
+
+
+def test_a_server_that_stops_sending_is_unavailable(source: Hostile, store: Store) -> None:
+    """Silence is bounded by the read timeout."""
+    release = threading.Event()
+    source.content, source.after = answer(PNG_FILE[:100], length=4000), lambda _: release.wait(5)
+    session = guarded_session(frozenset({("127.0.0.1", source.port)}), read_timeout_s=0.2)
+    assert "stopped sending" in refused(source, store, SourceUnavailable, session=session)
+    release.set()
+
+
+@dataclass
+class Clock:
+    """A clock that goes on by itself each time it is read."""
+
+    step_s: float
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.mark.parametrize("dripped", [answer(MP3_FILE), b"HTTP/1.1 200 OK\r\nX-Slow: " + b"y" * 60_000])
+def test_a_drip_is_ended_by_the_deadline_in_body_and_header(source: Hostile, store: Store, dripped: bytes) -> None:
+    """Each byte comes within the read timeout, so only a total deadline ends it; no part is ever full."""
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        for byte in dripped[20:]:
+            if ended.wait(0.001):
+                return
+            connection.sendall(bytes([byte]))
+
+    source.content, source.after = dripped[:20], drip
+    message = refused(source, store, SourceUnavailable, deadline_s=10.0, monotonic=Clock(step_s=1.0))
+    ended.set()
+    assert "too slow" in message
+
+
+def test_a_copy_that_is_stopped_midway_stores_nothing(source: Hostile, store: Store) -> None:
+    """A worker that shuts down, or lost its lease, lets go between two reads."""
+    source.content = answer(mp4(4 * PART_BYTES))
+    counted: list[int] = []
+    refused(source, store, Stopped, progress=counted.append, keep_going=lambda: len(counted) < 2)
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "begins with '<!DOCTYPE html>"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "no media"),
+        (b"%PDF-1.7", "no media"),
+    ],
+)
+def test_what_is_no_media_is_refused_with_evidence(source: Hostile, store: Store, body: bytes, words: str) -> None:
+    """A web page in place of a video is the commonest of all wrong results."""
+    source.content = answer(body, Content_Type="video/mp4")
+    assert words in refused(source, store, SourceRefused)
+
+
+def test_media_of_another_kind_than_the_model_makes_is_refused(source: Hostile, store: Store) -> None:
+    """A picture is no video; where the kind is right, it is stored."""
+    source.content = answer(PNG_FILE)
+    assert "is image/png, wanted: video" in refused(source, store, SourceRefused, allowed_kinds=frozenset({"video"}))
+    assert run(source, store, allowed_kinds=frozenset({"image"})).media_type == PNG
+
+
+def test_evidence_holds_no_control_characters(source: Hostile, store: Store) -> None:
+    """It ends up in logs and pages."""
+    source.content = answer(b"\x00\x1b[31m\r\nX-Injected: 1 " + b"z" * 500)
+    message = refused(source, store, SourceRefused)
+    assert message.isprintable()
+    assert len(message) < 400
+
+
+def test_a_compressed_answer_is_refused(source: Hostile, store: Store) -> None:
+    """It was not asked for, and a bomb would unfold after every count."""
+    source.content = answer(gzip.compress(PNG_FILE), Content_Encoding="gzip")
+    assert "compressed (gzip)" in refused(source, store, SourceRefused)
+
+
+def test_a_file_over_the_limit_is_refused_by_its_declared_or_its_real_size(source: Hostile, store: Store) -> None:
+    """A server may declare nothing and send for ever."""
+    source.content = answer(mp4(2 * PART_BYTES))
+    assert "has 16777216 bytes" in refused(source, store, SourceRefused, max_bytes=PART_BYTES)
+    source.content = answer(mp4(2 * PART_BYTES), length=None)
+    assert "is larger" in refused(source, store, SourceRefused, max_bytes=PART_BYTES + 1)
+
+
+def test_a_redirect_to_the_clouds_metadata_is_refused(source: Hostile, store: Store) -> None:
+    """The guard holds on every hop."""
+    source.content = answer(b"", status="302 Found", Location="http://169.254.169.254/latest/meta-data/")
+    assert "169.254.169.254" in refused(source, store, EgressRefused)
+
+
+def test_a_redirect_loop_ends(source: Hostile, store: Store) -> None:
+    """After three hops."""
+    source.content = answer(b"", status="302 Found", Location="/files/a.mp4?sig=secret-signature")
+    refused(source, store, SourceUnavailable)
+    assert len(source.requests) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" * 200])
+def test_an_answer_that_is_no_http_is_trouble_at_the_source(source: Hostile, store: Store, content: bytes) -> None:
+    """Not an exception of the HTTP library."""
+    source.content = content
+    refused(source, store, SourceUnavailable)
+
+
+def test_a_nonsensical_length_is_ignored(source: Hostile, store: Store) -> None:
+    """The container still tells whether the file is whole."""
+    for length in ("9" * 5000, "-1", "many"):
+        source.content = answer(PNG_FILE, length=None, Content_Length=length)
+        assert run(source, store).size_bytes == len(PNG_FILE)
+
+
+def test_a_connection_closed_before_the_body_is_no_empty_result(source: Hostile, store: Store) -> None:
+    """Without a length nobody can tell; the job must not fail for it."""
+    source.content = answer(b"", length=None)
+    refused(source, store, Incomplete)
+
+
+class Forgetful(Store):
+    """A store that says it holds less than it was given."""
+
+    def head(self, key: str) -> StoredObject | None:
+        found = super().head(key)
+        return found and StoredObject(key, found.size_bytes - 1, found.media_type)
+
+
+def test_a_store_that_holds_another_size_than_was_sent_is_at_fault(source: Hostile) -> None:
+    """Done means that the store itself says so."""
+    source.content = answer(PNG_FILE)
+    with pytest.raises(StorageUnavailable, match="should hold"):
+        run(source, Forgetful.open("memory:"))
+
+
+class Slow(Store):
+    """A store that takes all the time there is for each part."""
+
+    clock: Clock
+
+    def put(self, key: str, chunks: Iterator[bytes], *, media_type: str, disposition: str | None = None) -> None:
+        for _ in chunks:
+            self.clock.now_s += 100.0
+
+
+def test_a_slow_store_is_not_charged_to_the_source(source: Hostile) -> None:
+    """Only the source's faults may ever end a job."""
+    source.content = answer(mp4(2 * PART_BYTES))
+    slow = Slow.open("memory:")
+    assert isinstance(slow, Slow)
+    slow.clock = Clock(step_s=0.0)
+    with pytest.raises(StorageUnavailable, match="storage was too slow"):
+        run(source, slow, deadline_s=60.0, monotonic=slow.clock)

@@ -1,0 +1,86 @@
+"""The heartbeat: one thread per process keeps the leases of the copies that run in it.
+
+A copy's lease lapses within a minute when its process dies, and is never kept beyond the longest time a copy may take,
+so a hung copy is started again elsewhere. A copy whose lease was taken over learns it and stops.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kiejobs.db import copies
+from kiejobs.errors import KieJobsError
+from kiejobs.jobs import OutputClaim
+
+if TYPE_CHECKING:
+    from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+BEATS_PER_LEASE = 4
+GRACE_S = 60.0
+
+
+class Lease:
+    """One running copy's hold on its output."""
+
+    def __init__(self, claim: OutputClaim, until: float) -> None:
+        self.claim = claim
+        self.until = until
+        self.lost = False
+        self.received_bytes = 0
+
+    def progress(self, received_bytes: int) -> None:
+        """Remember how far the copy is; the next beat writes it down."""
+        self.received_bytes = received_bytes
+
+
+class Leases:
+    """All leases of this process."""
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self._runtime = runtime
+        self._running: set[Lease] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keep(self, claim: OutputClaim) -> Iterator[Lease]:
+        """Keep a claim's lease while the block runs."""
+        lease = Lease(claim, self._runtime.monotonic() + self._runtime.settings.download_timeout_s + GRACE_S)
+        with self._lock:
+            self._running.add(lease)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="kiejobs-leases", daemon=True)
+                self._thread.start()
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._running.discard(lease)
+
+    def _run(self) -> None:
+        every_s = self._runtime.settings.lease_s / BEATS_PER_LEASE
+        never = threading.Event()
+        while not never.wait(every_s):
+            self.beat()
+
+    def beat(self) -> None:
+        """Renew every lease once."""
+        with self._lock:
+            running = list(self._running)
+        for lease in running:
+            try:
+                self._renew(lease)
+            except KieJobsError as error:
+                log.warning("lease of %s.%s not renewed: %s", lease.claim.job_id, lease.claim.index, error)
+
+    def _renew(self, lease: Lease) -> None:
+        if self._runtime.monotonic() > lease.until:
+            lease.lost = True
+            return
+        lease_s, received = self._runtime.settings.lease_s, lease.received_bytes
+        if not copies.renew(self._runtime.database, lease.claim, lease_s=lease_s, received_bytes=received):
+            lease.lost = True

@@ -1,0 +1,85 @@
+"""Stale: find every row whose time has passed without anybody acting on it, and act.
+
+Whatever was lost (a message, a worker, the whole broker), this brings the row back to life. Looks and copies are nudged;
+what needs no outside call is done here.
+"""
+
+import logging
+
+from kiejobs.db import ledger, rescue
+from kiejobs.db.rescue import Overdue
+from kiejobs.jobs import JobState
+from kiejobs.nudge import poll_nudge, store_nudge
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def sweep(rt: Runtime) -> dict[str, int]:
+    """Rescue what is overdue; return how much of each kind."""
+    done = {
+        "lapsed": _lapse(rt),
+        "polls": _nudge_polls(rt),
+        "settled": _settle(rt),
+        "copies": _nudge_copies(rt),
+        "back_in_line": _back_in_line(rt),
+    }
+    rescue.beat(rt.database, "sweep")
+    if any(done.values()):
+        log.info("sweep: %s", ", ".join(f"{count} {what}" for what, count in done.items() if count))
+    return done
+
+
+def _lapse(rt: Runtime) -> int:
+    """Park submits whose create call never reported."""
+    lapsed = 0
+    for row in rescue.overdue_jobs(rt.database, JobState.SUBMITTING, grace_s=0.0):
+        with rt.database.write() as tx:
+            lapsed += ledger.lapse(tx, row.job_id, who="sweep")
+    return lapsed
+
+
+def _nudge_polls(rt: Runtime) -> int:
+    """Nudge looks that nobody took, no more than the accounts' query budgets carry until the next sweep."""
+    grace_s = rt.settings.sweep_grace_s
+    rows = rescue.overdue_jobs(rt.database, JobState.WAITING, grace_s=grace_s)
+    rows += rescue.overdue_jobs(rt.database, JobState.TIMEOUT, grace_s=grace_s)
+    chosen = _within_budget(rt, rows)
+    if chosen:
+        rescue.mark_nudged(rt.database, chosen)
+        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in chosen])
+    return len(chosen)
+
+
+def _within_budget(rt: Runtime, rows: list[Overdue]) -> list[Overdue]:
+    chosen: list[Overdue] = []
+    left: dict[str, float] = {}
+    for row in rows:
+        if row.account not in left:
+            left[row.account] = max(rt.crowd(row.account).rate_per_s() * rt.settings.sweep_interval_s, 1.0)
+        if left[row.account] >= 1:
+            left[row.account] -= 1
+            chosen.append(row)
+    return chosen
+
+
+def _settle(rt: Runtime) -> int:
+    """Close `storing` jobs from their outputs, whatever became of the message that should have."""
+    rows = rescue.overdue_jobs(rt.database, JobState.STORING, grace_s=0.0)
+    return sum(rescue.settle_storing(rt.database, row.job_id, who="sweep") for row in rows)
+
+
+def _nudge_copies(rt: Runtime) -> int:
+    rows = rescue.overdue_outputs(rt.database, grace_s=rt.settings.sweep_grace_s)
+    if rows:
+        rescue.mark_outputs_nudged(rt.database, rows)
+        rt.publish([store_nudge(row.job_id, row.index) for row in rows])
+    return len(rows)
+
+
+def _back_in_line(rt: Runtime) -> int:
+    """Give jobs that were held out of the line another try."""
+    rows = rescue.overdue_jobs(rt.database, JobState.QUEUED, grace_s=0.0)
+    for row in rows:
+        rescue.back_in_line(rt.database, row.job_id)
+    return len(rows)

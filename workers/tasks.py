@@ -1,0 +1,66 @@
+"""The Celery tasks: names, acknowledgement, and one call each. What they do is in the steps and sweeps."""
+
+import threading
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry
+
+from kiejobs import nudge
+from kiejobs.errors import DatabaseUnavailable
+from kiejobs.jobs import JobState
+from workers import arrivals
+from workers.app import app, runtime
+from workers.steps.poll import poll
+from workers.steps.store import store
+from workers.steps.submit import submit
+from workers.sweeps.pump import pump
+from workers.sweeps.stale import sweep
+
+REQUEUE_AFTER_S = 2.0
+
+
+@app.task(bind=True, name=nudge.SUBMIT, acks_late=True)
+def submit_generation(self: Task, job_id: str | None = None, request: dict[str, Any] | None = None) -> None:
+    """Send a job whose turn has come. With `request` (a bare message) the task id becomes the job's id."""
+    if request is not None:
+        job_id = _arrived(self, request)
+    if job_id is not None:
+        submit(runtime(), job_id)
+
+
+@app.task(bind=True, name=nudge.POLL)
+def poll_status(self: Task, job_id: str, version: int) -> None:
+    """Look at Kie's record once. The whole lane is one task id: RETRY between looks, SUCCESS at the end."""
+    change = poll(runtime(), job_id, version)
+    if change is None:
+        raise Ignore
+    if change.state is JobState.WAITING:
+        raise Retry(change.word or "no answer", when=change.due_in_s)
+
+
+@app.task(name=nudge.STORE)
+def download_and_store(job_id: str, index: int) -> None:
+    """Copy one result file into storage."""
+    store(runtime(), job_id, index)
+
+
+@app.task(name=nudge.PUMP)
+def pump_submissions() -> None:
+    """Nudge the jobs whose turn in line has come."""
+    pump(runtime())
+
+
+@app.task(name=nudge.SWEEP)
+def sweep_stale() -> None:
+    """Rescue every row whose time has passed."""
+    sweep(runtime())
+
+
+def _arrived(task: Task, request: dict[str, Any]) -> str | None:
+    """Make a row of a bare message. The message is the request's only copy: without the row it goes back."""
+    try:
+        return arrivals.arrived(runtime(), str(task.request.id), request)
+    except DatabaseUnavailable:
+        threading.Event().wait(REQUEUE_AFTER_S)
+        raise Reject("the database is away; the request stays in the broker", requeue=True) from None
