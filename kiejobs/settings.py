@@ -23,6 +23,20 @@ GIB = 1024**3
 _OUTSIDE = frozenset({"KIEJOBS_LIVE_TESTS"})
 """Names that belong to the tests, not to the product."""
 
+RESERVED = frozenset(
+    {
+        "KIEJOBS_CALLBACK_SECRET",
+        "KIEJOBS_CATALOGUE",
+        "KIEJOBS_GATEWAY_KEYS",
+        "KIEJOBS_PACING",
+        "KIEJOBS_PUBLIC_URL",
+        "KIEJOBS_RETENTION_DAYS",
+        "KIEJOBS_SPEND_CAPS",
+        "KIEJOBS_WEBHOOK_SECRETS",
+    }
+)
+"""Names of parts that this version does not have; set, they are said to be without effect, not refused."""
+
 
 class AccountSettings(BaseModel):
     """One Kie account of `KIEJOBS_ACCOUNTS`."""
@@ -80,11 +94,6 @@ class Settings(BaseSettings):
     storage_endpoint_url: str | None = Field(
         None, alias="AWS_ENDPOINT_URL", description="Endpoint of an S3-compatible server."
     )
-    public_url: str | None = Field(
-        None,
-        alias="KIEJOBS_PUBLIC_URL",
-        description="Where Kie can reach the gateway. Unset: no callbacks, polling alone.",
-    )
     celery_tenant: str = Field(
         DEFAULT_TENANT, alias="KIEJOBS_CELERY_TENANT", description="Tenant of jobs that come as bare Celery messages."
     )
@@ -123,9 +132,6 @@ class Settings(BaseSettings):
     )
     max_output_bytes: int = Field(
         2 * GIB, gt=0, alias="KIEJOBS_MAX_OUTPUT_BYTES", description="Largest file that is stored."
-    )
-    on_unconfirmed: Literal["park"] = Field(
-        "park", alias="KIEJOBS_ON_UNCONFIRMED", description="What becomes of a create call with an unknown outcome."
     )
     submit: Literal["on", "off"] = Field(
         "on", alias="KIEJOBS_SUBMIT", description="`off`: no creates (after restoring a database)."
@@ -248,10 +254,19 @@ def names() -> list[str]:
     return [environment_name(field) for field in Settings.model_fields]
 
 
+def without_effect() -> list[str]:
+    """List the names that are set and that this version does not use."""
+    return sorted(_given() & RESERVED)
+
+
+def _given() -> set[str]:
+    return {name for name in os.environ if name.startswith("KIEJOBS_")} | _dotenv_names()
+
+
 def _refuse_misspelt() -> None:
     known = names()
-    given = {name for name in os.environ if name.startswith("KIEJOBS_")} | _dotenv_names()
-    for name in sorted(given - set(known) - _OUTSIDE):
+    given = _given()
+    for name in sorted(given - set(known) - _OUTSIDE - RESERVED):
         near = difflib.get_close_matches(name, known, n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(f"{name} is not a setting of kiejobs.{meant}", remedy="See docs/settings.md.")

@@ -12,7 +12,7 @@ from celery.worker.request import Request
 
 from kiejobs.errors import KieJobsError
 from kiejobs.nudge import COPY_QUEUES, QUICK_QUEUES, SUBMIT
-from kiejobs.settings import Settings
+from kiejobs.settings import Settings, without_effect
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,8 @@ def refuse_to_start_without(runtime: Callable[[], Runtime]) -> None:
         raise SystemExit(3) from None
     if not rt.settings.keys:
         log.warning("no Kie key is set: nothing will be bought or read (set KIE_API_KEY)")
+    for name in without_effect():
+        log.warning("%s is set, but this version has nothing that uses it", name)
     if rt.settings.submit == "off":
         log.warning("KIEJOBS_SUBMIT=off: jobs stay in line, nothing is bought")
 

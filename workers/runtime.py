@@ -105,5 +105,4 @@ class Runtime:
             salvage_s=settings.salvage_s,
             crowd_s=self.crowd(account).wait_s(),
             jitter=self.jitter(),
-            callbacks=bool(settings.public_url),
         )
