@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Callable
 
 from kiejobs.errors import StorageUnavailable
-from kiejobs.storage.media import MediaType
+from kiejobs.storage.media import JSON, MediaType
 from kiejobs.storage.store import Store
 from kiejobs.storage.transfer import Stored
-
-JSON = MediaType("application/json", "json", "text")
 
 
 def keep(document: str, store: Store, key_for: Callable[[MediaType], str], *, media: MediaType = JSON) -> Stored:

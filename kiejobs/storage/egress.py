@@ -74,7 +74,6 @@ class GuardedSession(requests.Session):
         split = parse_url(request.url or "")
         if isinstance(split, str):
             raise EgressRefused(f"{shown(request.url or '')} is not dialled: {split}", remedy="Give another URL.")
-        kwargs["allow_redirects"] = False
         kwargs["timeout"] = kwargs.get("timeout") or self.timeouts
         return super().send(request, **kwargs)
 

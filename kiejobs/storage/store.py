@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PART_BYTES: Final = 8 * 1024 * 1024
 """Size of a multipart upload's parts: best handed in as chunks of exactly this size, then nothing is copied."""
-_PARTS_IN_FLIGHT: Final = 3
+_PARTS_IN_FLIGHT: Final = 2
 _READ_BYTES: Final = 1024 * 1024
 _PROBE: Final = "kiejobs-check"
 
@@ -85,7 +85,7 @@ class Store:
         """Store the chunks under a key, at once visible as a whole or not at all; an older object is replaced.
 
         Whatever `chunks` raises is raised again as it is, and nothing is stored. One chunk is one request; more become
-        a multipart upload of `PART_BYTES` each, at most three under way.
+        a multipart upload of `PART_BYTES` each, at most two under way.
         """
         safe_key, source = checked_key(key), _Source(chunks)
         attributes: Attributes = {"Content-Type": media_type}
