@@ -56,13 +56,21 @@ def until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
 class Stage:
     """Processes and addresses of one test. Use as a context manager."""
 
-    def __init__(self, folder: Path, *, database: str = "sqlite", broker: str = "redis", **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database: str = "sqlite",
+        broker: str = "redis",
+        simulator: Simulator | None = None,
+        **settings: str,
+    ) -> None:
         self.folder = folder
         self.database, self.broker = database, broker
         self.redis_port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.redis: subprocess.Popen[bytes] | None = None
-        self.simulator = Simulator(duration_s=2.0)
+        self.simulator = simulator or Simulator(duration_s=2.0)
         self._own_settings = settings
         self._names: list[str] = []
 
