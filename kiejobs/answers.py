@@ -36,6 +36,8 @@ class Refused:
     message: str
     scope: Scope
     reason: Reason
+    try_another: bool = False
+    """Whether another model may be bought instead: no credits for this one, switched off, or not known to Kie."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ SETTLE_EVERY_S = 60.0
 HOLD_S = 60.0
 """How long a job whose model is switched off stays out of the line."""
 
+UNCONFIRMED_FOR_S = 14 * 86400.0
+"""How long an unknown create call is waited on: as long as Kie would keep what it made."""
+
 EMPTY_RESULT_LOOKS = 5
 """How often a `success` without any result is asked again before it is a failure of Kie's."""
 
@@ -53,6 +56,8 @@ class Pace:
     crowd_s: float = 0.0
     jitter: float = 0.0
     callbacks: bool = False
+    resend_after_s: float | None = None
+    """Seconds after which an unknown create call is sent again, where that was opted into; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +123,7 @@ def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool,
         case Refused() | Busy() | NotSent() if may(state, Event.DEFERRED):
             changes = [change(state, Event.DEFERRED, _deferred_note(outcome), in_line=True)]
         case Unknown() if may(state, Event.LOST):
-            changes = [
-                change(
-                    state,
-                    Event.LOST,
-                    "the create call's outcome is unknown",
-                    code=outcome.code,
-                    message=outcome.message,
-                )
-            ]
+            changes = [_parked(state, pace, outcome.message, outcome.code)]
         case _:
             changes = []
     if cancel and changes and may(changes[-1].state, Event.CANCELED) and isinstance(outcome, Accepted):
@@ -139,6 +136,30 @@ def _accepted(state: JobState, outcome: Accepted, pace: Pace, *, lost: bool) -> 
         return []
     wait_s = pacing.next_look_s(0.0, timeout_s=pace.timeout_s, crowd_s=pace.crowd_s, jitter=pace.jitter)
     return [change(state, Event.ACCEPTED, f"Kie took the task as {outcome.task_id}", due_in_s=wait_s)]
+
+
+def _parked(state: JobState, pace: Pace, message: str, code: str | None = None) -> Change:
+    due_in_s = UNCONFIRMED_FOR_S if pace.resend_after_s is None else pace.resend_after_s
+    note = f"nobody knows whether Kie took the create call: {message}"
+    return change(state, Event.LOST, note, due_in_s=due_in_s, code=code, message=message)
+
+
+def next_choice(outcome: Outcome, chosen: int, choices: int) -> int | None:
+    """Say which of the request's models is tried next after a refusal; None where none is left or none would help."""
+    if isinstance(outcome, Refused) and outcome.try_another and chosen + 1 < choices:
+        return chosen + 1
+    return None
+
+
+def after_unconfirmed(age_s: float, pace: Pace, *, resent: bool) -> Change | None:
+    """Say what time makes of a parked job; None while it waits. A policy resends once, a person may do so again."""
+    if pace.resend_after_s is not None and not resent and age_s >= pace.resend_after_s:
+        note = f"sent again by the policy KIEJOBS_ON_UNCONFIRMED=resubmit after {age_s:.0f} s; it may be paid twice"
+        return change(JobState.UNCONFIRMED, Event.RESEND_APPROVED, note, in_line=True)
+    if age_s >= UNCONFIRMED_FOR_S:
+        message = "nobody named Kie's task within 14 days; what it made is deleted by now"
+        return _ended(JobState.UNCONFIRMED, Event.WRITTEN_OFF, Reason.SUBMISSION_LOST, "", message)
+    return None
 
 
 def _deferred_note(outcome: Refused | Busy | NotSent) -> str:
@@ -237,10 +258,9 @@ def poisoned(state: JobState) -> Change:
     return _ended(state, Event.QUARANTINED, Reason.QUARANTINED, "", message)
 
 
-def lapsed(state: JobState) -> Change:
+def lapsed(state: JobState, pace: Pace) -> Change:
     """Park a job whose create call has been in flight for longer than any call can take."""
-    message = "the worker that sent the create call never reported: Kie may or may not have taken it"
-    return change(state, Event.LOST, "the create call's outcome is unknown", message=message)
+    return _parked(state, pace, "the worker that sent it never reported; Kie may or may not have been paid")
 
 
 def _ended(

@@ -19,6 +19,7 @@ STORE = "kiejobs.download_and_store"
 NOTIFY = "kiejobs.notify_producer"
 PUMP = "kiejobs.pump_submissions"
 SWEEP = "kiejobs.sweep_stale"
+WATCH = "kiejobs.watch_accounts"
 
 QUEUES: dict[str, str] = {
     "submit": "requests that come as bare Celery messages: the producers' queue",
@@ -36,6 +37,7 @@ ROUTES: dict[str, str] = {
     NOTIFY: "notify",
     PUMP: "sweep",
     SWEEP: "sweep",
+    WATCH: "sweep",
 }
 """Task name → queue. A bare producer sends `submit_generation` to `submit` itself."""
 

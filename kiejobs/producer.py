@@ -6,25 +6,40 @@ never the job, because the pump publishes what was not. Everything is read from 
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from kiejobs import nudge
-from kiejobs.db import intake, migrate, reads
+from kiejobs.db import intake, migrate, orders, reads, spend
+from kiejobs.db.accounts import Account, Budget
+from kiejobs.db.accounts import listed as listed_accounts
 from kiejobs.db.session import Database
+from kiejobs.db.spend import Spend, UnknownSpend
 from kiejobs.errors import InvalidInput, JobNotFound, WaitTimeout
-from kiejobs.jobs import DEFAULT_ACCOUNT, DEFAULT_TENANT, Event, Job, JobState, Output, Priority, PublicState
+from kiejobs.jobs import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_TENANT,
+    Event,
+    Job,
+    JobState,
+    Output,
+    OutputState,
+    Priority,
+    PublicState,
+)
 from kiejobs.kie import catalogue
 from kiejobs.kie.families import family_for
 from kiejobs.nudge import Publish
 from kiejobs.settings import Settings, checked_tenant, load
 
 MAX_INPUT_BYTES = 1024 * 1024
+MAX_FALLBACKS = 10
 _REQUEST_FIELDS = frozenset(
     {"model", "input", "prompt", "options", "provider", "idempotencyKey", "metadata", "priority", "account", "validate"}
+    | {"fallbackModels"}
 )
 
 
@@ -70,6 +85,7 @@ class KieJobs:
         priority: Priority | str = Priority.INTERACTIVE,
         metadata: Mapping[str, Any] | None = None,
         validate: str = "on",
+        fallback_models: Sequence[str | Mapping[str, Any]] = (),
         id: str | None = None,
     ) -> Job:
         """Accept a generation and return its job; the row is committed when this returns.
@@ -77,10 +93,18 @@ class KieJobs:
         `model` is Kie's exact id, `input` its parameters. The same `idempotency_key` with the same request returns the
         same job, with another request it raises IdempotencyConflict. `validate` is `on` (known models are checked, an
         unknown one passes with a warning), `strict` (an unknown one is refused too) or `off`. InvalidInput names the
-        field at fault. `id` (a UUID) makes the caller choose the job's id.
+        field at fault. `fallback_models` are tried in turn when Kie refuses a create for credits, or for a model that is
+        switched off or unknown: ids, or mappings `{"model": …, "input": …}` where the input differs. `id` (a UUID) makes
+        the caller choose the job's id.
         """
-        request = {"model": model, "input": input, "idempotencyKey": idempotency_key, "account": account}
+        request: dict[str, Any] = {
+            "model": model,
+            "input": input,
+            "idempotencyKey": idempotency_key,
+            "account": account,
+        }
         request |= {"priority": str(priority), "metadata": dict(metadata or {}), "validate": validate}
+        request |= {"fallbackModels": list(fallback_models)}
         return self._enter([self._new(request, id)])[0]
 
     def enqueue_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
@@ -116,17 +140,21 @@ class KieJobs:
         _one_of("provider", request.get("provider") or "kie", ("kie",))
         priority = request.get("priority") or Priority.INTERACTIVE
         _one_of("priority", priority, tuple(Priority))
-        warnings = () if validate == "off" else catalogue.check(model, given, strict=validate == "strict")
+        choices = [{"model": model, "input": given}, *_fallbacks(request, given)]
+        warnings = [text for choice in choices for text in _checked(choice["model"], choice["input"], str(validate))]
+        asked: dict[str, Any] = {"input": given, "metadata": _mapping(request, "metadata")}
+        if len(choices) > 1:
+            asked["choices"] = choices
         return intake.NewJob(
             tenant=self.tenant,
             account=_text(request, "account", default=DEFAULT_ACCOUNT),
             model=model,
             family=family_for(model).name,
-            request={"input": given, "metadata": _mapping(request, "metadata")},
+            request=asked,
             priority=Priority(priority),
             idempotency_key=_text(request, "idempotencyKey", default="") or None,
             id=_uuid(id) if id is not None else None,
-            warnings=warnings,
+            warnings=tuple(warnings),
             who=self.who,
         )
 
@@ -159,6 +187,62 @@ class KieJobs:
             if left_s <= 0:
                 raise WaitTimeout(f"job {job_id} is {job.phase} after {timeout_s:g} s")
             time.sleep(min(0.25, left_s))  # noqa: TID251 - a caller that asked to wait waits here
+
+    def cancel(self, job_id: str) -> Job:
+        """Give a job up; the returned job's `message` says honestly whether it is billed.
+
+        NotPossible while its results are being stored and after it ended. A cancel during the create call is applied when
+        the call's outcome is known.
+        """
+        orders.cancel(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
+        return self.get(job_id)
+
+    def retry(self, job_id: str, *, pay: bool = False, why: str = "retry") -> Job:
+        """Try again: store the result again for free while Kie has it, else buy a new generation, which needs `pay`.
+
+        NotPossible says what stands against it. Retrying an unconfirmed job may pay twice; who did so, and `why`, is
+        recorded.
+        """
+        state = orders.retry(self.database, _known_id(job_id), tenant=self.tenant, pay=pay, who=self.who, why=why)
+        job = self.get(job_id)
+        if state is JobState.QUEUED:
+            self._publisher([nudge.create_nudge(job.id)])
+        else:
+            self._publisher([nudge.store_nudge(job.id, o.index) for o in job.outputs if o.state == OutputState.PENDING])
+        return job
+
+    def adopt(self, job_id: str, task_id: str) -> Job:
+        """Name Kie's task of an unconfirmed job. A worker reads the task's record and adopts it if it is the job's.
+
+        Returns at once; the timeline says what the record decided. NotPossible where the job is not unconfirmed.
+        """
+        if not task_id.strip() or len(task_id) > 100:
+            raise InvalidInput("a task id is a text of at most 100 characters", field="task_id", given=task_id)
+        named = orders.adopt(self.database, _known_id(job_id), task_id.strip(), tenant=self.tenant, who=self.who)
+        self._publisher([nudge.poll_nudge(*named)])
+        return self.get(job_id)
+
+    def refresh(self, job_id: str) -> Job:
+        """Look now instead of at the next due time. Returns at once; the workers look."""
+        state, version, due = orders.refresh(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
+        if state in (JobState.WAITING, JobState.TIMEOUT):
+            self._publisher([nudge.poll_nudge(job_id, version)])
+        self._publisher([nudge.store_nudge(job_id, index) for index in due])
+        return self.get(job_id)
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Read the Kie accounts: paused or not and why, balance, drift, creates that are free now."""
+        window_s = self.settings.create_window_s + self.settings.create_margin_s
+        names = {name: Budget(self.settings.create_limit_of(name), window_s) for name in self.settings.keys}
+        return tuple(listed_accounts(self.database, names))
+
+    def spend(self, *, days: int = 30) -> tuple[Spend, ...]:
+        """Sum up this tenant's credits per day and model; what nobody knows is counted, never taken for zero."""
+        return tuple(spend.totals(self.database, tenant=self.tenant, days=days))
+
+    def unknown_spend(self) -> tuple[UnknownSpend, ...]:
+        """List this tenant's create calls that may have cost something, with nobody knowing what."""
+        return tuple(spend.unknown(self.database, tenant=self.tenant))
 
     def timeline(self, job_id: str) -> list[Event]:
         """Read what happened to a job, oldest first. JobNotFound where this tenant has no such job."""
@@ -195,6 +279,25 @@ class KieJobs:
             before=before,
         )
         return [self._located(job) for job in found]
+
+
+def _checked(model: str, given: dict[str, Any], validate: str) -> tuple[str, ...]:
+    return () if validate == "off" else catalogue.check(model, given, strict=validate == "strict")
+
+
+def _fallbacks(request: Mapping[str, Any], given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read `fallbackModels`: ids that take the same input, or `{"model", "input"}`."""
+    listed = request.get("fallbackModels") or []
+    if not isinstance(listed, list | tuple) or len(listed) > MAX_FALLBACKS:
+        allowed = f"a list of at most {MAX_FALLBACKS} models"
+        raise InvalidInput("fallbackModels is no list, or too long a one", field="fallbackModels", allowed=allowed)
+    found = []
+    for entry in listed:
+        one = {"model": entry} if isinstance(entry, str) else entry
+        if not isinstance(one, Mapping) or set(one) - {"model", "input"}:
+            raise InvalidInput("a fallback is a model's id, or {model, input}", field="fallbackModels", given=entry)
+        found.append({"model": _text(one, "model"), "input": _input(one) if "input" in one else given})
+    return found
 
 
 def _input(request: Mapping[str, Any]) -> dict[str, Any]:

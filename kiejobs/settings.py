@@ -8,11 +8,21 @@ import difflib
 import json
 import os
 import re
+import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
@@ -25,14 +35,10 @@ _OUTSIDE = frozenset({"KIEJOBS_LIVE_TESTS"})
 
 RESERVED = frozenset(
     {
-        "KIEJOBS_CALLBACK_SECRET",
         "KIEJOBS_CATALOGUE",
         "KIEJOBS_GATEWAY_KEYS",
-        "KIEJOBS_ON_UNCONFIRMED",
         "KIEJOBS_PACING",
-        "KIEJOBS_PUBLIC_URL",
         "KIEJOBS_RETENTION_DAYS",
-        "KIEJOBS_SPEND_CAPS",
         "KIEJOBS_WEBHOOK_SECRETS",
     }
 )
@@ -95,6 +101,17 @@ class Settings(BaseSettings):
     storage_endpoint_url: str | None = Field(
         None, alias="AWS_ENDPOINT_URL", description="Endpoint of an S3-compatible server."
     )
+    public_url: str | None = Field(
+        None,
+        alias="KIEJOBS_PUBLIC_URL",
+        description="Where Kie can call back. Unset: no callbacks, polling alone.",
+    )
+    callback_secret: SecretStr | None = Field(
+        None,
+        alias="KIEJOBS_CALLBACK_SECRET",
+        description="Signs the addresses that Kie calls back. Default: made in the data dir; with PostgreSQL and a public "
+        "URL it must be set.",
+    )
     celery_tenant: str = Field(
         DEFAULT_TENANT, alias="KIEJOBS_CELERY_TENANT", description="Tenant of jobs that come as bare Celery messages."
     )
@@ -134,6 +151,15 @@ class Settings(BaseSettings):
     max_output_bytes: int = Field(
         2 * GIB, gt=0, alias="KIEJOBS_MAX_OUTPUT_BYTES", description="Largest file that is stored."
     )
+    on_unconfirmed: Literal["park", "resubmit"] = Field(
+        "park",
+        alias="KIEJOBS_ON_UNCONFIRMED",
+        description="What becomes of a create call with an unknown outcome. `resubmit` sends it again, once, 30 minutes "
+        "later (it may be paid twice), and needs `KIEJOBS_PUBLIC_URL`.",
+    )
+    spend_caps: Annotated[dict[str, float], NoDecode] = Field(
+        default_factory=dict, alias="KIEJOBS_SPEND_CAPS", description="`tenant:credits per day,…` (days in UTC)."
+    )
     submit: Literal["on", "off"] = Field(
         "on", alias="KIEJOBS_SUBMIT", description="`off`: no creates (after restoring a database)."
     )
@@ -156,6 +182,25 @@ class Settings(BaseSettings):
         if not all(host and port.isdecimal() for host, _, port in pairs):
             raise ValueError("write host:port, separated by commas")
         return frozenset((host.strip("[]").lower(), int(port)) for host, _, port in pairs)
+
+    @field_validator("spend_caps", mode="before")
+    @classmethod
+    def _split_caps(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [entry.strip().rpartition(":") for entry in value.split(",") if entry.strip()]
+        try:
+            return {checked_tenant(tenant): float(credits) for tenant, _, credits in pairs}
+        except ValueError:
+            raise ValueError("write tenant:credits, separated by commas") from None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.on_unconfirmed == "resubmit" and not self.public_url:
+            raise ValueError("KIEJOBS_ON_UNCONFIRMED=resubmit needs KIEJOBS_PUBLIC_URL: only callbacks can tell first")
+        if self.public_url and not self.callback_secret and not self.database.startswith("sqlite"):
+            raise ValueError("KIEJOBS_PUBLIC_URL with PostgreSQL needs KIEJOBS_CALLBACK_SECRET, the same everywhere")
+        return self
 
     @field_validator("celery_tenant")
     @classmethod
@@ -186,6 +231,13 @@ class Settings(BaseSettings):
         """Reads per second of one account."""
         own = self.keys.get(account)
         return (own and own.query_limit_per_s) or self.query_limit_per_s
+
+    @cached_property
+    def callbacks_signed_with(self) -> str:
+        """The secret of callback addresses: the one that is set, or the data dir's own, made when first needed."""
+        if self.callback_secret:
+            return self.callback_secret.get_secret_value()
+        return kept_secret(self.data_dir / "callback-secret")
 
     @property
     def database(self) -> str:
@@ -225,12 +277,30 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name = environment_name(str(first["loc"][0])) if first["loc"] else "settings"
-        raise SettingsError(f"{name}: {first['msg']}", remedy=f"Set {name} as docs/settings.md describes.") from None
+        said = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:
+            raise SettingsError(said, remedy="See docs/settings.md.") from None
+        name = environment_name(str(first["loc"][0]))
+        raise SettingsError(f"{name}: {said}", remedy=f"Set {name} as docs/settings.md describes.") from None
     except SourceError:
         raise SettingsError(
             "KIEJOBS_ACCOUNTS is no JSON", remedy='Write it like {"main": {"key": "…"}}, see docs/settings.md.'
         ) from None
+
+
+def kept_secret(path: Path) -> str:
+    """Return the secret in a file that only its owner may read; made with the first call, also by two at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(secrets.token_urlsafe(32))
+    try:
+        os.link(fresh, path)  # fails where it exists: the first one stays
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text().strip()
 
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

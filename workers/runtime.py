@@ -12,9 +12,10 @@ from collections.abc import Callable
 from functools import cached_property
 
 from kiejobs.db import looks, migrate
-from kiejobs.db.ledger import Budget
+from kiejobs.db.accounts import Budget
 from kiejobs.db.session import Database
 from kiejobs.decisions import Pace
+from kiejobs.kie.callbacks import callback_url
 from kiejobs.kie.client import KieClient
 from kiejobs.nudge import Publish
 from kiejobs.settings import Settings
@@ -22,6 +23,9 @@ from kiejobs.storage.egress import GuardedSession, guarded_session
 from kiejobs.storage.store import Store
 from workers.crowd import Crowd
 from workers.leases import Leases
+
+RESEND_AFTER_S = 1800.0
+"""How long the policy `resubmit` waits for a callback to name the task."""
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +101,12 @@ class Runtime:
         settings = self.settings
         return Budget(settings.create_limit_of(account), settings.create_window_s + settings.create_margin_s)
 
+    def callback_url(self, submission_id: str) -> str | None:
+        """Return the address that Kie calls for a submission; None where callbacks are off."""
+        if not self.settings.public_url:
+            return None
+        return callback_url(self.settings.public_url, submission_id, self.settings.callbacks_signed_with)
+
     def pace(self, account: str) -> Pace:
         """Return what decisions need to know of this moment."""
         settings = self.settings
@@ -105,4 +115,6 @@ class Runtime:
             salvage_s=settings.salvage_s,
             crowd_s=self.crowd(account).wait_s(),
             jitter=self.jitter(),
+            callbacks=bool(settings.public_url),
+            resend_after_s=RESEND_AFTER_S if settings.on_unconfirmed == "resubmit" else None,
         )

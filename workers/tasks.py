@@ -14,6 +14,7 @@ from workers.app import app, runtime
 from workers.steps.poll import poll
 from workers.steps.store import store
 from workers.steps.submit import submit
+from workers.sweeps.accounts import watch
 from workers.sweeps.pump import pump
 from workers.sweeps.stale import sweep
 
@@ -49,6 +50,12 @@ def download_and_store(job_id: str, index: int) -> None:
 def pump_submissions() -> None:
     """Nudge the jobs whose turn in line has come."""
     pump(runtime())
+
+
+@app.task(name=nudge.WATCH)
+def watch_accounts() -> None:
+    """Read the accounts' balances."""
+    watch(runtime())
 
 
 @app.task(name=nudge.SWEEP)

@@ -7,36 +7,39 @@ whatever the job's version, because a task id that is not written down is lost m
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from kiejobs.answers import Accepted, Busy, Outcome, Refused, Scope, Unknown
+from kiejobs.answers import Accepted, Outcome, Refused, Unknown
+from kiejobs.db import spend
+from kiejobs.db.accounts import Budget, free_creates, learn, lock_account, model_hold_s
 from kiejobs.db.clock import clock
-from kiejobs.db.tables import accounts, in_state, jobs, payloads, submissions
+from kiejobs.db.tables import in_state, jobs, payloads, submissions
 from kiejobs.db.timeline import write_change, write_event
-from kiejobs.decisions import MAX_EXECUTIONS, Pace, after_create, change, lapsed, poisoned, submission_after
+from kiejobs.decisions import (
+    MAX_EXECUTIONS,
+    Change,
+    Pace,
+    after_create,
+    change,
+    lapsed,
+    next_choice,
+    poisoned,
+    submission_after,
+)
 from kiejobs.errors import Reason
 from kiejobs.jobs import JobState, SubmissionState
-from kiejobs.lifecycle import Event
+from kiejobs.kie.families import family_for
+from kiejobs.lifecycle import Event, may
 
 LAPSE_AFTER_S = 30.0
 """How long after a create call's deadline its job is taken for unknown."""
-
-PAUSE_FIRST_S = 60.0
-PAUSE_MAX_S = 1800.0
-BUSY_MAX_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """One account's create limit: `limit` creates per `window_s` (margin included), per the database's clock."""
-
-    limit: int
-    window_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +68,6 @@ class Standing:
     state: JobState
     version: int
     due_in_s: float | None
-
-
-def free_creates(tx: Connection, account: str, budget: Budget) -> int:
-    """Count how many creates the account may make now: 0 while paused, 1 on probation after a pause."""
-    row = tx.execute(
-        select(accounts.c.paused_until, accounts.c.pause_code, clock().label("now")).where(accounts.c.name == account)
-    ).first()
-    if row and row.paused_until and row.paused_until > row.now:
-        return 0
-    recent = submissions.c.sending_at > clock(-budget.window_s)
-    used = tx.scalar(select(func.count()).where(submissions.c.account == account, recent)) or 0
-    free = max(budget.limit - used, 0)
-    if row and row.pause_code:
-        sending = (submissions.c.account == account) & (submissions.c.state == SubmissionState.SENDING) & recent
-        return 0 if tx.scalar(select(func.count()).where(sending)) else min(free, 1)
-    return free
 
 
 def first_in_line(tx: Connection, account: str, count: int) -> list[str]:
@@ -114,13 +101,22 @@ def look(tx: Connection, job_id: str) -> Any | None:
 
 
 def begin(
-    tx: Connection, job_id: str, account: str, budget: Budget, *, deadline_s: float, who: str
+    tx: Connection,
+    job_id: str,
+    account: str,
+    budget: Budget,
+    *,
+    deadline_s: float,
+    who: str,
+    caps: Mapping[str, float] = MappingProxyType({}),
 ) -> Intent | Declined:
-    """Claim the job, take one create of the budget and write the intent; all of it or nothing."""
+    """Claim the job, take one create of the budget and write the intent; all of it or nothing.
+
+    `caps` are credits a day by tenant. A job that may not be sent now for a reason of its own leaves the line, so that it
+    holds up nobody; one that the account's budget does not reach keeps its place.
+    """
     lock_account(tx, account)
-    columns = (jobs.c.line_at, jobs.c.model, jobs.c.family, jobs.c.tenant, jobs.c.request_hash, jobs.c.executions)
-    query = select(jobs.c.version, *columns).where(jobs.c.id == job_id, _in_line(account))
-    row = tx.execute(query.with_for_update()).first()
+    row = tx.execute(select(jobs).where(jobs.c.id == job_id, _in_line(account)).with_for_update()).first()
     if row is None:
         return Declined("not in line any more")
     if row.executions >= MAX_EXECUTIONS:
@@ -128,34 +124,50 @@ def begin(
         return Declined("quarantined")
     if not may_be_sent(tx, job_id, account, row.line_at, budget):
         return Declined("the account's create budget is used up, or others stand before it")
+    hold = model_hold_s(tx, account, row.model, budget)
+    if hold is not None:
+        return _held(tx, row, hold[1], hold[0], who)
+    reserved = spend.reserve(tx, row.tenant, row.model, caps[row.tenant]) if row.tenant in caps else None
+    if isinstance(reserved, spend.Held):
+        return _held(tx, row, reserved.why, reserved.look_s, who)
+    return _intent(tx, row, reserved, deadline_s, who)
+
+
+def _held(tx: Connection, row: Any, why: str, look_s: float, who: str) -> Declined:
+    """Take a job out of the line until its next look; the timeline hears of each new reason once."""
+    tx.execute(update(jobs).where(jobs.c.id == row.id).values(line_at=None, due_at=clock(look_s), held=why))
+    if row.held != why:
+        write_event(tx, row.id, "held", why, who=who)
+    return Declined(why)
+
+
+def _intent(tx: Connection, row: Any, reserved: Decimal | None, deadline_s: float, who: str) -> Intent:
     submission_id = str(uuid.uuid4())
-    seq = (tx.scalar(select(func.max(submissions.c.seq)).where(submissions.c.job_id == job_id)) or 0) + 1
+    seq = (tx.scalar(select(func.max(submissions.c.seq)).where(submissions.c.job_id == row.id)) or 0) + 1
     tx.execute(
         insert(submissions).values(
             id=submission_id,
-            job_id=job_id,
+            job_id=row.id,
             seq=seq,
             tenant=row.tenant,
-            account=account,
+            account=row.account,
             model=row.model,
             state=SubmissionState.SENDING,
             request_hash=row.request_hash,
             sending_at=clock(),
             deadline_at=clock(deadline_s),
+            estimate=reserved,
+            resend_of=row.submission_id if row.approved_by else None,
+            approved_by=row.approved_by,
+            approved_why=row.approved_why,
         )
     )
     sent = change(JobState.QUEUED, Event.SENT, f"create call {seq} begins", due_in_s=deadline_s + LAPSE_AFTER_S)
-    write_change(tx, job_id, JobState.QUEUED, sent, who=who, submission_id=submission_id)
-    tx.execute(update(jobs).where(jobs.c.id == job_id).values(executions=row.executions + 1))
-    request = tx.scalar(select(payloads.c.request).where(payloads.c.job_id == job_id))
-    return Intent(submission_id, job_id, account, row.model, row.family, dict(request or {}))
-
-
-def lock_account(tx: Connection, account: str) -> None:
-    """Take the account's row for this transaction, making it first where it does not exist."""
-    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(accounts)
-    tx.execute(made.values(name=account).on_conflict_do_nothing())
-    tx.execute(select(accounts.c.name).where(accounts.c.name == account).with_for_update())
+    write_change(tx, row.id, JobState.QUEUED, sent, who=who, submission_id=submission_id)
+    follows = {"executions": row.executions + 1, "approved_by": None, "approved_why": None}
+    tx.execute(update(jobs).where(jobs.c.id == row.id).values(**follows))
+    request = tx.scalar(select(payloads.c.request).where(payloads.c.job_id == row.id))
+    return Intent(submission_id, row.id, row.account, row.model, row.family, dict(request or {}))
 
 
 def settle(
@@ -169,38 +181,71 @@ def settle(
     found = tx.execute(select(submissions).where(submissions.c.id == submission_id)).first()
     if found is None:
         return None
-    job = _locked(tx, found.job_id)
+    lock_account(tx, found.account)  # first the account, then the job: the order of `begin`
+    job = tx.execute(select(jobs).where(jobs.c.id == found.job_id).with_for_update()).one()
     found = tx.execute(select(submissions).where(submissions.c.id == submission_id)).one()
-    if found.state not in (SubmissionState.SENDING, SubmissionState.UNKNOWN):
+    if not _is_news(found.state, outcome):
         _contradiction(tx, found, outcome, who)
-        return None
-    if found.state == SubmissionState.UNKNOWN and isinstance(outcome, Unknown):
         return None
     if isinstance(outcome, Accepted) and _bound_elsewhere(tx, found, outcome.task_id):
         note = f"Kie's task id {outcome.task_id} already belongs to another submission"
         write_event(tx, found.job_id, "alarm", note, who=who)
         outcome = Unknown(note)
     _write_outcome(tx, submission_id, outcome)
-    _pause_or_resume(tx, found.account, outcome, busy_s)
-    if job.submission_id != submission_id:
+    follows = job.submission_id == submission_id
+    another = _switch(tx, job, outcome) if follows else None
+    if another is None:
+        alert = learn(tx, found.account, found.model, outcome, busy_s=busy_s)
+        if alert:
+            write_event(tx, found.job_id, "alert", alert, who=who)
+    if not follows:
         if isinstance(outcome, Accepted):
             note = f"a surplus task was bought: {outcome.task_id} (billed, not followed)"
             write_event(tx, found.job_id, "alarm", note, who=who)
         return None
-    state, version, due_in_s = JobState(job.state), job.version, None
     lost = job.reason == Reason.SUBMISSION_LOST
-    for step in after_create(state, outcome, pace=pace, cancel=job.cancel_requested, lost=lost):
+    changes = after_create(JobState(job.state), outcome, pace=pace, cancel=job.cancel_requested, lost=lost)
+    return _follow(tx, job, [another] if another else changes, outcome, who)
+
+
+def _is_news(state: str, outcome: Outcome) -> bool:
+    """Say whether an outcome still tells something about a submission in this state."""
+    if state == SubmissionState.SENDING:
+        return True
+    if state == SubmissionState.UNKNOWN:
+        return not isinstance(outcome, Unknown)
+    return state == SubmissionState.WRITTEN_OFF and isinstance(outcome, Accepted)
+
+
+def _switch(tx: Connection, job: Any, outcome: Outcome) -> Change | None:
+    """Go on with the request's next model where Kie refused this one; back to the first when none is left."""
+    request = dict(tx.scalar(select(payloads.c.request).where(payloads.c.job_id == job.id)) or {})
+    choices = request.get("choices") or []
+    refused = isinstance(outcome, Refused) and outcome.try_another
+    if not (choices and refused) or job.cancel_requested or not may(JobState(job.state), Event.DEFERRED):
+        return None
+    chosen = int(request.get("chosen", 0))
+    following = next_choice(outcome, chosen, len(choices))
+    choice = choices[following or 0]
+    request |= {"chosen": following or 0, "input": choice["input"]}
+    tx.execute(update(payloads).where(payloads.c.job_id == job.id).values(request=request))
+    moved = {"model": choice["model"], "family": family_for(choice["model"]).name}
+    tx.execute(update(jobs).where(jobs.c.id == job.id).values(**moved))
+    if following is None:
+        return None
+    said = f"{job.model} was refused ({getattr(outcome, 'code', '')}): {getattr(outcome, 'message', '')}"
+    return change(JobState(job.state), Event.DEFERRED, f"{said}; next is {choice['model']}", in_line=True)
+
+
+def _follow(tx: Connection, job: Any, changes: list[Change], outcome: Outcome, who: str) -> Standing:
+    state, version, due_in_s = JobState(job.state), job.version, None
+    for step in changes:
         extra: dict[str, Any] = {}
         if isinstance(outcome, Accepted) and step.event is Event.ACCEPTED:
-            extra = {"provider_task_id": outcome.task_id, "accepted_at": clock()}
-        write_change(tx, found.job_id, state, step, who=who, **extra)
+            extra = {"provider_task_id": outcome.task_id, "accepted_at": clock(), "approved_by": None}
+        write_change(tx, job.id, state, step, who=who, **extra)
         state, version, due_in_s = step.state, version + (step.state is not state), step.due_in_s
     return Standing(state, version, due_in_s)
-
-
-def _locked(tx: Connection, job_id: str) -> Any:
-    columns = (jobs.c.state, jobs.c.version, jobs.c.submission_id, jobs.c.cancel_requested, jobs.c.reason)
-    return tx.execute(select(*columns).where(jobs.c.id == job_id).with_for_update()).one()
 
 
 def _bound_elsewhere(tx: Connection, submission: Any, task_id: str) -> bool:
@@ -227,26 +272,7 @@ def _write_outcome(tx: Connection, submission_id: str, outcome: Outcome) -> None
     tx.execute(update(submissions).where(submissions.c.id == submission_id).values(**values))
 
 
-def _pause_or_resume(tx: Connection, account: str, outcome: Outcome, busy_s: float) -> None:
-    """An account-wide refusal stops the account's creates for a while, doubling; an accepted create lets them go on."""
-    row = tx.execute(select(accounts.c.pause_s, accounts.c.pause_code).where(accounts.c.name == account)).first()
-    match outcome:
-        case Accepted() if row and row.pause_code:
-            values: dict[str, Any] = {"paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None}
-        case Busy():
-            pause_s = min(max(row.pause_s * 2 if row else 0.0, busy_s), BUSY_MAX_S)
-            values = {"paused_until": clock(pause_s), "pause_s": pause_s}
-            values |= {"pause_code": outcome.code, "pause_note": outcome.message}
-        case Refused(scope=Scope.ACCOUNT):
-            pause_s = min(max(row.pause_s * 2 if row else 0.0, PAUSE_FIRST_S), PAUSE_MAX_S)
-            values = {"paused_until": clock(pause_s), "pause_s": pause_s}
-            values |= {"pause_code": outcome.code, "pause_note": outcome.message}
-        case _:
-            return
-    tx.execute(update(accounts).where(accounts.c.name == account).values(**values))
-
-
-def lapse(tx: Connection, job_id: str, *, who: str) -> bool:
+def lapse(tx: Connection, job_id: str, *, pace: Pace, who: str) -> bool:
     """Park a job whose create call never reported: its submission becomes unknown, the job `unconfirmed`.
 
     From rows alone, so it locks, reads, decides and writes in this one transaction.
@@ -260,4 +286,4 @@ def lapse(tx: Connection, job_id: str, *, who: str) -> bool:
     values = {"state": SubmissionState.UNKNOWN, "settled_at": clock(), "message": "the sender never reported"}
     sending = (submissions.c.id == row.submission_id) & (submissions.c.state == SubmissionState.SENDING)
     tx.execute(update(submissions).where(sending).values(**values))
-    return write_change(tx, job_id, JobState.SUBMITTING, lapsed(JobState.SUBMITTING), who=who)
+    return write_change(tx, job_id, JobState.SUBMITTING, lapsed(JobState.SUBMITTING, pace), who=who)

@@ -2,24 +2,30 @@
 
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, or_, select, update
 
+from kiejobs.db import spend
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
-from kiejobs.db.tables import in_state, jobs, payloads
+from kiejobs.db.tables import candidates, in_state, jobs, payloads
 from kiejobs.db.timeline import write_change, write_look
 from kiejobs.decisions import MAX_EXECUTIONS, Change, poisoned
-from kiejobs.jobs import Claim, JobState
+from kiejobs.jobs import CandidateState, Claim, JobState
 from kiejobs.lifecycle import Event
 
 WATCHED = (JobState.WAITING, JobState.TIMEOUT)
+UNSURE = (JobState.SUBMITTING, JobState.UNCONFIRMED)
+"""Looked at only while somebody has named a task that may be theirs."""
+
+_NAMED = exists().where(candidates.c.submission_id == jobs.c.submission_id, candidates.c.state == CandidateState.OPEN)
+_LOOKED_AT = or_(jobs.c.state.in_(WATCHED), jobs.c.state.in_(UNSURE) & _NAMED)
 
 
 def claim(database: Database, job_id: str, version: int, *, claim_s: float) -> Claim | None:
     """Take the one look that `version` stands for; None where it was taken, or the job has moved on."""
     statement = (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.version == version, jobs.c.state.in_(WATCHED))
+        .where(jobs.c.id == job_id, jobs.c.version == version, _LOOKED_AT)
         .values(
             version=jobs.c.version + 1,
             executions=jobs.c.executions + 1,
@@ -86,6 +92,8 @@ def write(database: Database, claim: Claim, change: Change, *, record: dict[str,
     with database.write() as tx:
         if not write_change(tx, claim.id, claim.state, change, who=who, version=claim.version):
             return False
+        if change.credits is not None:
+            spend.learned(tx, claim.id, change.credits)
         if record is not None and change.event is not Event.SEEN:
             tx.execute(update(payloads).where(payloads.c.job_id == claim.id).values(record=record))
     return True

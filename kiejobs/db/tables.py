@@ -89,6 +89,9 @@ class JobRow(Base):
     message: Mapped[str | None]
     late: Mapped[bool] = mapped_column(default=False)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
+    approved_by: Mapped[str | None]
+    """Who opted into the next create call of a job that may have been bought before, and why."""
+    approved_why: Mapped[str | None]
     credits: Mapped[Decimal | None]
     sequence: Mapped[int] = mapped_column(default=0)
     idempotency_key: Mapped[str | None]
@@ -160,6 +163,8 @@ class SubmissionRow(Base):
     code: Mapped[str | None]
     message: Mapped[str | None]
     evidence: Mapped[dict[str, Any] | None]
+    estimate: Mapped[Decimal | None]
+    """Credits set aside for the tenant's daily cap until the true figure is known."""
     credits: Mapped[Decimal | None]
     answer: Mapped[str | None]
     resend_of: Mapped[str | None] = mapped_column(Id)
@@ -168,6 +173,7 @@ class SubmissionRow(Base):
 
     __table_args__ = (
         Index("ix_submissions_budget", "account", "sending_at"),
+        Index("ix_submissions_spend", "tenant", "sending_at"),
         Index(
             "uq_submissions_open",
             "job_id",
@@ -311,6 +317,8 @@ class AccountRow(Base):
     models_paused: Mapped[dict[str, Any] | None]
     credits: Mapped[Decimal | None]
     checked_at: Mapped[datetime | None]
+    baseline_credits: Mapped[Decimal | None]
+    baseline_at: Mapped[datetime | None]
 
 
 class PulseRow(Base):

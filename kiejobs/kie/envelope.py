@@ -99,6 +99,15 @@ THROTTLED = frozenset({429, 430})
 """Too many calls: nothing was made, nothing is queued at Kie."""
 
 
+_MODEL_WORDS = ("not support", "not exist", "not publish", "not found", "unknown", "invalid")
+
+
+def _about_the_model(answer: Envelope) -> bool:
+    """Read the texts of a refused model: "… model is not supported", "… page does not exist or is not published"."""
+    said = answer.message.lower()
+    return ("model" in said or "page" in said) and any(words in said for words in _MODEL_WORDS)
+
+
 def refusal(answer: Envelope) -> Outcome:
     """Classify a create call's answer that names no task: refused, busy, or unknown."""
     code = answer.effective_code
@@ -106,7 +115,8 @@ def refusal(answer: Envelope) -> Outcome:
         return Busy(str(code), answer.message)
     if code in REFUSALS:
         scope, reason = REFUSALS[code]
-        return Refused(str(code), answer.message or "no reason given", scope, reason)
+        another = reason is Reason.CREDITS or scope is Scope.MODEL or (code in (404, 422) and _about_the_model(answer))
+        return Refused(str(code), answer.message or "no reason given", scope, reason, try_another=another)
     said = f"Kie answered {code}" + (f": {answer.message}" if answer.message else "")
     if answer.ok:
         said = "Kie said yes but named no task"

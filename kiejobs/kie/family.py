@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kiejobs.answers import Snapshot
+from kiejobs.kie.adoption import Echo
 from kiejobs.kie.envelope import Envelope
 
 
@@ -43,3 +44,6 @@ class Family(Protocol):
 
     def snapshot(self, envelope: Envelope) -> Snapshot:
         """Say in our words what a record says."""
+
+    def echo(self, record: Any) -> Echo:
+        """Read what a task's record (the envelope's `data`) says of the request that made it."""

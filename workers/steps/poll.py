@@ -11,6 +11,7 @@ from kiejobs.kie.families import family
 from kiejobs.nudge import poll_nudge, store_nudge
 from kiejobs.pacing import MAX_WAIT_S
 from workers.runtime import Runtime
+from workers.steps.adopt import adopt
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
         return None
     if looks.is_poison(claim):
         looks.quarantine(rt.database, claim, who=rt.who)
+        return None
+    if claim.state in looks.UNSURE:
+        adopt(rt, claim)
         return None
     change, record = _look(rt, claim)
     if not looks.write(rt.database, claim, change, record=record, who=rt.who):

@@ -38,7 +38,8 @@ def submit(rt: Runtime, job_id: str) -> Outcome | None:
         if not ledger.may_be_sent(tx, job_id, seen.account, seen.line_at, budget):
             return None
     with rt.database.write() as tx:
-        intent = ledger.begin(tx, job_id, seen.account, budget, deadline_s=_deadline_s(rt, seen.family), who=rt.who)
+        deadline_s, caps = _deadline_s(rt, seen.family), rt.settings.spend_caps
+        intent = ledger.begin(tx, job_id, seen.account, budget, deadline_s=deadline_s, who=rt.who, caps=caps)
     committed_at = rt.monotonic()
     if isinstance(intent, ledger.Declined):
         return None
@@ -46,6 +47,7 @@ def submit(rt: Runtime, job_id: str) -> Outcome | None:
         family(intent.family),
         intent.model,
         intent.request,
+        rt.callback_url(intent.submission_id),
         may_start=lambda: rt.monotonic() - committed_at < START_WITHIN_S,
     )
     log.info("job %s: create call of submission %s: %s", job_id, intent.submission_id, type(outcome).__name__)

@@ -1,6 +1,7 @@
 """Pump: nudge the jobs whose turn in line has come, as many as each account's create budget allows."""
 
 from kiejobs.db import ledger, rescue
+from kiejobs.db.accounts import free_creates
 from kiejobs.nudge import create_nudge
 from workers.runtime import Runtime
 
@@ -17,7 +18,7 @@ def pump(rt: Runtime) -> int:
 
 def _pump(rt: Runtime, account: str) -> int:
     with rt.database.read() as tx:
-        free = ledger.free_creates(tx, account, rt.budget(account))
+        free = free_creates(tx, account, rt.budget(account))
         first = ledger.first_in_line(tx, account, free) if free else []
     if not first:
         return 0

@@ -6,7 +6,7 @@ what needs no outside call is done here.
 
 import logging
 
-from kiejobs.db import ledger, rescue
+from kiejobs.db import ledger, orders, rescue
 from kiejobs.db.rescue import Overdue
 from kiejobs.jobs import JobState
 from kiejobs.nudge import poll_nudge, store_nudge
@@ -22,6 +22,7 @@ def sweep(rt: Runtime) -> dict[str, int]:
         "polls": _nudge_polls(rt),
         "settled": _settle(rt),
         "copies": _nudge_copies(rt),
+        "unconfirmed": _unconfirmed(rt),
         "back_in_line": _back_in_line(rt),
     }
     rescue.beat(rt.database, "sweep")
@@ -34,8 +35,9 @@ def _lapse(rt: Runtime) -> int:
     """Park submits whose create call never reported."""
     lapsed = 0
     for row in rescue.overdue_jobs(rt.database, JobState.SUBMITTING, grace_s=0.0):
+        pace = rt.pace(row.account)
         with rt.database.write() as tx:
-            lapsed += ledger.lapse(tx, row.job_id, who="sweep")
+            lapsed += ledger.lapse(tx, row.job_id, pace=pace, who="sweep")
     return lapsed
 
 
@@ -67,6 +69,19 @@ def _settle(rt: Runtime) -> int:
     """Close `storing` jobs from their outputs, whatever became of the message that should have."""
     rows = rescue.overdue_jobs(rt.database, JobState.STORING, grace_s=0.0)
     return sum(rescue.settle_storing(rt.database, row.job_id, who="sweep") for row in rows)
+
+
+def _unconfirmed(rt: Runtime) -> int:
+    """Let time decide about parked jobs that are due; look at those for which somebody named a task."""
+    rows = rescue.overdue_jobs(rt.database, JobState.UNCONFIRMED, grace_s=0.0)
+    decided = [
+        (row, orders.settle_unconfirmed(rt.database, row.job_id, rt.pace(row.account), who="sweep")) for row in rows
+    ]
+    named = [row for row, what in decided if what == "candidate"]
+    if named:
+        rescue.mark_nudged(rt.database, named)
+        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in named])
+    return len(rows)
 
 
 def _nudge_copies(rt: Runtime) -> int:

@@ -6,13 +6,15 @@ seconds, `creditsConsumed` is there while waiting and final only at the end, a f
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from json import dumps
 from typing import Any
 
 from kiejobs.answers import Broken, Finished, NotVisible, Pending, Result, Snapshot
 from kiejobs.errors import Reason
-from kiejobs.kie.envelope import Envelope, as_json
+from kiejobs.kie.adoption import Echo
+from kiejobs.kie.envelope import Envelope, as_int, as_json
 from kiejobs.kie.family import Call
 
 WORKING = frozenset({"waiting", "queuing", "generating"})
@@ -33,6 +35,8 @@ URL_KEYS: tuple[tuple[str, str], ...] = (
     ("lastFrameUrl", "last_frame"),
 )
 """Where `resultJson` may have URLs, and what they are; in this order they become outputs."""
+
+_YEAR_9000_MS = 221_845_392_000_000
 
 CONTENT_WORDS = ("policy", "moderation", "sensitive", "nsfw", "safety", "prohibited", "content filter")
 
@@ -75,6 +79,20 @@ class Market:
         if word in FAILED or (not word and envelope.effective_code in FAILED_CODES):
             return _broken(record)
         return Pending(word or "no state", _progress(record), known=word in WORKING)
+
+    def echo(self, record: Any) -> Echo:
+        """`param` is JSON text of the whole create request, its `input` JSON text again; `createTime` in milliseconds."""
+        record = record if isinstance(record, dict) else {}
+        asked = as_json(record.get("param") or record.get("paramJson"))
+        asked = asked if isinstance(asked, dict) else {}
+        given = as_json(asked.get("input"))
+        made = as_int(record.get("createTime"))
+        return Echo(
+            model=record.get("model") or asked.get("model"),
+            input=given if isinstance(given, dict) else None,
+            callback_url=asked.get("callBackUrl"),
+            created_at=datetime.fromtimestamp(made / 1000, UTC) if made and 0 < made < _YEAR_9000_MS else None,
+        )
 
 
 def results(record: dict[str, Any]) -> tuple[Result, ...]:

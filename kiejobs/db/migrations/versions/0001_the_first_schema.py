@@ -20,6 +20,8 @@ def upgrade() -> None:
         sa.Column("models_paused", sa.JSON(), nullable=True),
         sa.Column("credits", sa.Numeric(precision=14, scale=4), nullable=True),
         sa.Column("checked_at", UtcTime(), nullable=True),
+        sa.Column("baseline_credits", sa.Numeric(precision=14, scale=4), nullable=True),
+        sa.Column("baseline_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_accounts")),
     )
     op.create_table(
@@ -65,6 +67,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("late", sa.Boolean(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("approved_by", sa.Text(), nullable=True),
+        sa.Column("approved_why", sa.Text(), nullable=True),
         sa.Column("credits", sa.Numeric(precision=14, scale=4), nullable=True),
         sa.Column("sequence", sa.Integer(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
@@ -217,6 +221,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("evidence", sa.JSON(), nullable=True),
+        sa.Column("estimate", sa.Numeric(precision=14, scale=4), nullable=True),
         sa.Column("credits", sa.Numeric(precision=14, scale=4), nullable=True),
         sa.Column("answer", sa.Text(), nullable=True),
         sa.Column("resend_of", sa.Uuid(as_uuid=False), nullable=True),
@@ -229,6 +234,7 @@ def upgrade() -> None:
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.create_index("ix_submissions_budget", ["account", "sending_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_submissions_job_id"), ["job_id"], unique=False)
+        batch_op.create_index("ix_submissions_spend", ["tenant", "sending_at"], unique=False)
         batch_op.create_index(
             "uq_submissions_open",
             ["job_id"],
@@ -265,6 +271,7 @@ def downgrade() -> None:
             postgresql_where=sa.text("state = 'sending'"),
             sqlite_where=sa.text("state = 'sending'"),
         )
+        batch_op.drop_index("ix_submissions_spend")
         batch_op.drop_index(batch_op.f("ix_submissions_job_id"))
         batch_op.drop_index("ix_submissions_budget")
 

@@ -1,0 +1,80 @@
+"""Adopt: decide by Kie's record whether a task that somebody named is the one a job bought.
+
+Only what the record echoes counts; whoever named the task (a person, a callback) proved nothing. The task id is merged
+as the fact it is, through the ledger, so a sender that wakes up later with the same id changes nothing.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from kiejobs.answers import Accepted, NotVisible
+from kiejobs.db import ledger, orders
+from kiejobs.db.clock import clock
+from kiejobs.db.orders import Named
+from kiejobs.decisions import VISIBLE_AFTER_S
+from kiejobs.errors import KieJobsError
+from kiejobs.jobs import Claim, JobState
+from kiejobs.kie.adoption import Sent, mismatch
+from kiejobs.kie.families import family
+from kiejobs.nudge import poll_nudge
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 5.0
+
+
+def adopt(rt: Runtime, claim: Claim) -> bool:
+    """Read the named task's record and adopt or refuse it; False where it stays open or is refused."""
+    named = orders.open_candidate(rt.database, claim.id)
+    client = rt.client(claim.account)
+    if named is None or client is None:
+        return _later(rt, claim, named, AGAIN_S if named else None)
+    kind = family(claim.family)
+    try:
+        snapshot, record = client.record(kind, named.task_id)
+    except KieJobsError as error:
+        log.info("job %s: candidate not decided yet: %s", claim.id, error)
+        return _later(rt, claim, named, AGAIN_S)
+    if isinstance(snapshot, NotVisible) and named.age_s < VISIBLE_AFTER_S:
+        return _later(rt, claim, named, AGAIN_S)
+    refused = _refused(rt, named, kind.echo(record), shown=not isinstance(snapshot, NotVisible))
+    if refused is not None:
+        with rt.database.write() as tx:
+            orders.close_candidate(tx, named, claim.id, refused=refused, who=rt.who)
+        return _later(rt, claim, named, None)
+    return _adopted(rt, claim, named)
+
+
+def _refused(rt: Runtime, named: Named, echo: Any, *, shown: bool) -> str | None:
+    if not shown:
+        return "Kie shows no such task"
+    if named.bound_elsewhere:
+        return "the task belongs to another job"
+    sent = Sent(named.model, named.input, rt.callback_url(named.submission_id), named.sending_at)
+    return mismatch(echo, sent)
+
+
+def _adopted(rt: Runtime, claim: Claim, named: Named) -> bool:
+    pace, window_s = rt.pace(claim.account), rt.settings.create_window_s
+    with rt.database.write() as tx:
+        standing = ledger.settle(
+            tx, named.submission_id, Accepted(named.task_id), pace=pace, busy_s=window_s, who=rt.who
+        )
+        orders.close_candidate(tx, named, claim.id, refused=None, who=rt.who)
+    if standing and standing.state is JobState.WAITING:
+        rt.publish([poll_nudge(claim.id, standing.version, countdown_s=standing.due_in_s or 0.0)])
+    return standing is not None
+
+
+def _later(rt: Runtime, claim: Claim, named: Named | None, again_s: float | None) -> bool:
+    """Say when the job is due again: soon for an open candidate, else when it would have been without one."""
+    due: Any = clock(again_s or 0.0)
+    if again_s is None and claim.state is JobState.SUBMITTING and named is not None:
+        due = named.deadline_at + timedelta(seconds=ledger.LAPSE_AFTER_S)
+    with rt.database.write() as tx:
+        orders.look_later(tx, claim.id, version=claim.version, due=due)
+    if again_s is not None:
+        rt.publish([poll_nudge(claim.id, claim.version, countdown_s=again_s)])
+    return False
