@@ -83,12 +83,6 @@ def renew(database: Database, claim: OutputClaim, *, lease_s: float, received_by
         return bool(connection.execute(update(outputs).where(_held(claim)).values(**values)).rowcount)
 
 
-def holds(database: Database, claim: OutputClaim) -> bool:
-    """Say whether the claim is still the newest one."""
-    with database.single() as connection:
-        return connection.scalar(select(outputs.c.position).where(_held(claim))) is not None
-
-
 def _held(claim: OutputClaim) -> Any:
     mine = (outputs.c.job_id == claim.job_id) & (outputs.c.position == claim.index)
     return mine & (outputs.c.version == claim.version) & (outputs.c.state == OutputState.PENDING)

@@ -117,6 +117,6 @@ def is_poison(claim: Claim) -> bool:
 
 def in_flight(database: Database, account: str) -> int:
     """Count the account's jobs that are being looked at."""
-    with database.single() as connection:
+    with database.read() as connection:
         query = select(func.count()).where(jobs.c.account == account, in_state(JobState.WAITING))
         return connection.scalar(query) or 0

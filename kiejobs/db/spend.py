@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, String, and_, cast, func, or_, select, text, update
+from sqlalchemy import Connection, String, and_, cast, exists, func, or_, select, text, update
 
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
@@ -19,6 +19,7 @@ from kiejobs.jobs import ENDED, SubmissionState
 
 LEARNING_LOOK_S = 10.0
 CAP_LOOK_S = 600.0
+_Seen = submissions.alias("seen")
 MAY_COST = (SubmissionState.SENDING, SubmissionState.ACCEPTED, SubmissionState.UNKNOWN, SubmissionState.WRITTEN_OFF)
 
 
@@ -66,24 +67,24 @@ def reserve(tx: Connection, tenant: str, model: str, cap: float) -> Decimal | He
     today = (submissions.c.tenant == tenant) & (submissions.c.sending_at >= midnight)
     counted = func.coalesce(submissions.c.credits, submissions.c.estimate, 0)
     used = tx.scalar(select(func.sum(counted)).where(today, submissions.c.state.in_(MAY_COST))) or Decimal(0)
-    price = tx.scalar(select(func.max(submissions.c.credits)).where(submissions.c.model == model))
     room = Decimal(str(cap)) - Decimal(str(used))
+    price = tx.scalar(select(func.max(submissions.c.credits)).where(submissions.c.model == model))
     to_midnight_s = (midnight + timedelta(days=1) - now).total_seconds()
-    if price is None:
-        return _first_of_its_kind(tx, today, model, room, to_midnight_s)
-    if price > room:
-        why = f"the tenant's cap of {cap:g} credits a day leaves {room:g}, and this model may cost {price:g}"
-        return Held(why, min(CAP_LOOK_S, to_midnight_s + 1))
-    return Decimal(str(price))
+    if price is not None and price <= room:
+        return Decimal(str(price))
+    if _is_learning(tx, today):
+        return Held("one create whose price nobody knows yet is let through alone", LEARNING_LOOK_S)
+    if price is None and room > 0:
+        return room  # nothing else may be bought beside a create whose price nobody knows
+    cost = "" if price is None else f", and this model may cost {price:g}"
+    return Held(f"the tenant's cap of {cap:g} credits a day leaves {room:g}{cost}", min(CAP_LOOK_S, to_midnight_s + 1))
 
 
-def _first_of_its_kind(tx: Connection, today: Any, model: str, room: Decimal, to_midnight_s: float) -> Decimal | Held:
-    if room <= 0:
-        return Held("the tenant's cap of credits a day is used up", min(CAP_LOOK_S, to_midnight_s + 1))
-    unpriced = today & (submissions.c.model == model) & submissions.c.credits.is_(None)
-    if tx.scalar(select(submissions.c.id).where(unpriced, submissions.c.state.in_(MAY_COST)).limit(1)) is not None:
-        return Held("the model's price is being learned by one create before others follow", LEARNING_LOOK_S)
-    return room  # nothing else may be bought beside a create whose price nobody knows
+def _is_learning(tx: Connection, today: Any) -> bool:
+    """Say whether a create is under way for which all the room was set aside, because its model was never seen."""
+    unpriced = today & submissions.c.credits.is_(None) & submissions.c.state.in_(MAY_COST)
+    known = exists().where(_Seen.c.model == submissions.c.model, _Seen.c.credits.is_not(None))
+    return tx.scalar(select(submissions.c.id).where(unpriced, ~known).limit(1)) is not None
 
 
 def learned(tx: Connection, job_id: str, credits: Decimal) -> None:

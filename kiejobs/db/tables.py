@@ -174,6 +174,7 @@ class SubmissionRow(Base):
     __table_args__ = (
         Index("ix_submissions_budget", "account", "sending_at"),
         Index("ix_submissions_spend", "tenant", "sending_at"),
+        Index("ix_submissions_price", "model", "credits"),
         Index(
             "uq_submissions_open",
             "job_id",

@@ -234,6 +234,7 @@ def upgrade() -> None:
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.create_index("ix_submissions_budget", ["account", "sending_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_submissions_job_id"), ["job_id"], unique=False)
+        batch_op.create_index("ix_submissions_price", ["model", "credits"], unique=False)
         batch_op.create_index("ix_submissions_spend", ["tenant", "sending_at"], unique=False)
         batch_op.create_index(
             "uq_submissions_open",
@@ -272,6 +273,7 @@ def downgrade() -> None:
             sqlite_where=sa.text("state = 'sending'"),
         )
         batch_op.drop_index("ix_submissions_spend")
+        batch_op.drop_index("ix_submissions_price")
         batch_op.drop_index(batch_op.f("ix_submissions_job_id"))
         batch_op.drop_index("ix_submissions_budget")
 
