@@ -5,6 +5,7 @@ nothing is guessed. Durations end in `_s` (seconds), sizes in `_bytes`. `docs/se
 """
 
 import difflib
+import fcntl
 import json
 import os
 import re
@@ -261,13 +262,24 @@ class Settings(BaseSettings):
 
     @cached_property
     def running_up(self) -> dict[str, Any]:
-        """What a running `kiejobs up` of this data dir says of itself; empty where none runs."""
+        """What a running `kiejobs up` of this data dir says of itself; empty where none runs.
+
+        A running one holds the lock on `up.lock`; a file that one left behind when it was killed is not believed.
+        """
+        try:
+            with (self.data_dir / "up.lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return {}
+        else:
+            return {}
         try:
             found: dict[str, Any] = json.loads((self.data_dir / "up.json").read_text())
-            os.kill(int(found["pid"]), 0)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
 
 def load(**overrides: Any) -> Settings:

@@ -88,7 +88,16 @@ def setup_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    for noisy in ("urllib3", "requests", "kombu", "amqp", "alembic", "celery.worker.strategy", "celery.app.trace"):
+    for noisy in (
+        "urllib3",
+        "requests",
+        "kombu",
+        "amqp",
+        "alembic",
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "celery.beat",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -29,7 +29,7 @@ class Database:
         self.url = _parsed(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(self.url.database).parent)
         self.engine = create_engine(self.url, pool_size=pool_size, max_overflow=10, **self._options())
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -63,6 +63,16 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            remedy="Set KIEJOBS_DATA_DIR to one that can be written.",
+        ) from None
 
 
 def _parsed(url: str) -> URL:

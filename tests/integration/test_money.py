@@ -44,11 +44,11 @@ def send(rt, jobs, prompt="a cat", **options):
 class TestAdoption:
     def test_an_unknown_create_is_adopted_when_its_task_is_named(self, rt, jobs, simulator):
         """The answer was lost; a person names the task, Kie's record agrees, the result is stored."""
-        job = send(rt, jobs, "lost answer [[no-task-id]] [[duration=0.2]] [[outputs=1]]")
+        job = send(rt, jobs, "lost answer [[no-task-id]] [[duration=30]] [[outputs=1]]")
         assert job.phase == "unconfirmed"
         task = creates(simulator)[0]["taskId"]
         jobs.adopt(job.id, task)
-        work(rt)
+        work(rt, at_most=1)
         finish(simulator, task)
         work(rt, [nudge_for(rt, job.id)])
         assert jobs.get(job.id).phase == "success"

@@ -1,0 +1,72 @@
+"""The commands, and the edge where errors become one clear line, its remedy and an exit code.
+
+Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 a dependency cannot be reached, 4 still running, parked or
+timed out. A bug is not dressed up: it keeps its traceback.
+"""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kiejobs import __version__
+from kiejobs.cli import demo, doctor, jobs, migrate, models, render, simulator, up
+from kiejobs.cli.exits import exit_code_of
+from kiejobs.errors import KieJobsError
+
+_ABOUT = """Buy AI generations at Kie.ai once, watch them to the end, keep every result.
+
+\b
+New here?  kiejobs demo     the whole way on this machine: no key, no set-up, nothing paid
+           kiejobs up       the same, kept running: broker, workers, schedule, dashboard
+           kiejobs doctor   what is configured, what is reachable, what to do about the rest
+
+Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 a dependency cannot be reached, 4 still running, parked
+or timed out."""
+
+
+class _Edge(TyperGroup):
+    """Turns our own errors into lines; everything else is a bug and stays one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except KieJobsError as error:
+            render.tell_error(error, as_json=as_json)
+            raise typer.Exit(exit_code_of(error)) from None
+
+
+app = typer.Typer(
+    cls=_Edge,
+    help=_ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # examples keep their lines, and `--help` needs no rich
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"kiejobs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+demo.add_to(app)
+up.add_to(app)
+jobs.add_to(app)
+models.add_to(app)
+doctor.add_to(app)
+migrate.add_to(app)
+simulator.add_to(app)

@@ -1,0 +1,214 @@
+"""`submit`, `show`, `list`, `wait`: a producer's commands. They need the database only; no key, no worker."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kiejobs.cli import render
+from kiejobs.cli.advice import advice
+from kiejobs.cli.documents import job_document
+from kiejobs.cli.exits import Exit, exit_code_of_job
+from kiejobs.cli.render import Json, examples
+from kiejobs.errors import InvalidInput
+from kiejobs.jobs import DEFAULT_ACCOUNT, Event, Job, JobState, Output, Priority, PublicState
+
+if TYPE_CHECKING:
+    from kiejobs.producer import KieJobs
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
+TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0, help="Stop waiting after so many seconds.")]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Yours, given back with the job; repeatable."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        short_help="Buy a generation.",
+        epilog=examples(
+            'kiejobs submit z-image --prompt "a red door in the rain" --input aspect_ratio=1:1 --wait',
+            "kiejobs submit kling-2.6/text-to-video --input-json request.json --idempotency-key order-42",
+            """kiejobs submit kling-2.6/image-to-video --prompt "…" --input image_urls='["https://…"]'""",
+        ),
+    )(submit)
+    app.command(
+        short_help="Show one job.",
+        epilog=examples("kiejobs show 0f3c…", "kiejobs show 0f3c… --timeline", "kiejobs show 0f3c… --json"),
+    )(show)
+    app.command(
+        name="list", epilog=examples("kiejobs list", "kiejobs list --state fail --limit 5", "kiejobs list --json")
+    )(list_jobs)
+    app.command(
+        short_help="Wait until a job has ended.",
+        epilog=examples("kiejobs wait 0f3c…", "kiejobs wait 0f3c… --timeout-s 60 --json"),
+    )(wait)
+
+
+def submit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id; `kiejobs models` lists them.")],
+    *,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="KEY=VALUE", help="One field of the input; repeatable."),
+    ] = None,
+    input_json: Annotated[
+        str | None, typer.Option("--input-json", metavar="FILE", help="The input as JSON; - reads standard input.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Short for --input prompt=TEXT.")] = None,
+    account: Annotated[str, typer.Option(help="The Kie account that pays.")] = DEFAULT_ACCOUNT,
+    priority: Annotated[Priority, typer.Option(help="batch stands ten minutes further back.")] = Priority.INTERACTIVE,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key and request again: the same job, nothing bought twice.")
+    ] = None,
+    metadata: Metadata = None,
+    validate: Annotated[str, typer.Option(help="on, strict (an unknown model is refused) or off.")] = "on",
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and show it.")] = False,
+    timeout_s: TimeoutS = 900.0,
+    json: Json = False,
+) -> None:
+    """Buy a generation: check it, put it in line, and with --wait show its result.
+
+    The job is safe once its id is printed, even if the broker is down. Exit code with --wait: 0 stored, 1 failed,
+    4 still running or parked.
+    """
+    from kiejobs.cli.values import read_input, split_pairs
+    from kiejobs.kie import catalogue
+    from kiejobs.producer import KieJobs
+
+    jobs = KieJobs(who="cli")
+    job = jobs.enqueue(
+        model,
+        read_input(catalogue.find(model), input or (), input_json, prompt),
+        account=account,
+        priority=priority,
+        idempotency_key=idempotency_key,
+        metadata=dict(split_pairs(metadata or (), option="--metadata")),
+        validate=validate,
+    )
+    _tell_doubts(jobs, job)
+    if wait:
+        _follow_and_tell(jobs, job.id, timeout_s, as_json=json)
+    elif json:
+        render.print_json(job_document(jobs.get(job.id)))
+    else:
+        render.say(job.id)
+        render.hint(f"{render.standing(jobs.get(job.id))}. Next: kiejobs wait {job.id}")
+
+
+def _tell_doubts(jobs: "KieJobs", job: Job) -> None:
+    """Say on standard error what may go otherwise than its sender thinks."""
+    for event in jobs.timeline(job.id):
+        if event.kind == "warning":
+            render.say(f"Warning: {event.note}", style="yellow", to=render.err())
+    if jobs.settings.broker is None and not job.ended:
+        text = "No broker is set and no `kiejobs up` runs here: the job waits in line until workers see this database."
+        render.say(f"Warning: {text}", style="yellow", to=render.err())
+
+
+def show(
+    job: JobId,
+    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also tell what happened, line by line.")] = False,
+    json: Json = False,
+) -> None:
+    """Show where a job stands, its files, and what went wrong."""
+    from kiejobs.producer import KieJobs
+
+    jobs = KieJobs(who="cli")
+    found = jobs.get(job)
+    events = jobs.timeline(found.id) if timeline else None
+    if json:
+        render.print_json(job_document(found, events))
+    else:
+        _print_job(found, events)
+
+
+def list_jobs(
+    state: Annotated[PublicState | None, typer.Option(help="Only jobs in this state.")] = None,
+    phase: Annotated[JobState | None, typer.Option(help="Only jobs in this fine state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    from kiejobs.producer import KieJobs
+
+    found = KieJobs(who="cli").list(state=state, phase=phase, model=model, limit=limit)
+    if json:
+        render.print_json({"generations": [job_document(job) for job in found]})
+    elif not found:
+        render.hint("No such jobs here. `kiejobs submit` makes one, `kiejobs doctor` says which database is read.")
+    else:
+        rows = [(job.id, job.model, render.standing(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}") for job in found]
+        render.out().print(render.table(("job", "model", "state", "created (UTC)"), rows))
+
+
+def wait(job: JobId, timeout_s: TimeoutS = 900.0, json: Json = False) -> None:
+    """Wait until a job has ended and show its result. The job goes on whether anybody waits or not."""
+    from kiejobs.producer import KieJobs
+
+    _follow_and_tell(KieJobs(who="cli"), job, timeout_s, as_json=json)
+
+
+def _follow_and_tell(jobs: "KieJobs", job_id: str, timeout_s: float, *, as_json: bool) -> None:
+    from kiejobs.cli.watch import follow
+
+    if timeout_s != timeout_s:  # NaN would wait for ever  # noqa: PLR0124
+        raise InvalidInput("--timeout-s is no number", field="--timeout-s", given=timeout_s, allowed="seconds")
+    job = follow(jobs, job_id, timeout_s=timeout_s)
+    if as_json:
+        render.print_json(job_document(job))
+    else:
+        _print_job(job, None)
+    code = exit_code_of_job(job)
+    if code is Exit.UNFINISHED and job.phase is not JobState.UNCONFIRMED:
+        render.hint(f"Not ended within {timeout_s:g} s; the job goes on. Next: kiejobs wait {job.id}")
+    if code:
+        raise typer.Exit(code)
+
+
+def _print_job(job: Job, events: Iterable[Event] | None) -> None:
+    render.facts(_facts(job))
+    for output in job.outputs:
+        render.say(_file_line(output))
+        if output.sha256:
+            render.say(f"     sha256 {output.sha256}", style="dim")
+        if output.url:
+            render.say(f"     {output.url}")
+    if events is not None:
+        render.say("")
+        render.out().print(render.table(("when (UTC)", "who", "what", "note"), [_event_row(event) for event in events]))
+
+
+def _facts(job: Job) -> list[tuple[str, str]]:
+    took = (job.ended_at - job.created_at).total_seconds() if job.ended_at else None
+    failure: list[tuple[str, str]] = []
+    if job.phase is not JobState.SUCCESS and (job.reason or job.phase in (JobState.TIMEOUT, JobState.UNCONFIRMED)):
+        code = f" ({job.code})" if job.code else ""
+        failure = [("why", f"{job.message or job.reason or ''}{code}"), ("what to do", advice(job))]
+    return [
+        ("job", job.id),
+        ("model", job.model),
+        ("state", render.standing(job)),
+        ("Kie's task", job.provider_task_id or ""),
+        ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("took", f"{took:.1f} s, {render.polls(job.polls)}" if took is not None else ""),
+        ("credits", f"{float(job.credits):g}" if job.credits is not None else ""),
+        *failure,
+        ("metadata", ", ".join(f"{name}={value}" for name, value in job.metadata.items())),
+    ]
+
+
+def _file_line(output: Output) -> str:
+    role = "" if output.role == "result" else f"  {output.role}"
+    what = output.media_type or output.state
+    trouble = f"  {output.error}" if output.error else ""
+    return f"  {output.index}  {what}  {render.size(output.size_bytes or output.received_bytes)}{role}{trouble}"
+
+
+def _event_row(event: Event) -> tuple[str, str, str, str]:
+    moved = f"{event.from_state or '·'} → {event.to_state}" if event.to_state else ""
+    what: Any = f"{event.kind} ({moved})" if moved else event.kind
+    return (f"{event.at:%H:%M:%S.%f}"[:-3], event.who, what, event.note)

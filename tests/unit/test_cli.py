@@ -1,0 +1,331 @@
+"""The command line: what is typed, what is printed, how it ends."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from kiejobs import errors
+from kiejobs.cli import render
+from kiejobs.cli.app import app
+from kiejobs.cli.documents import job_document
+from kiejobs.cli.exits import exit_code_of, exit_code_of_job
+from kiejobs.cli.values import read_input, split_pairs, value_of
+from kiejobs.errors import InvalidInput, KieJobsError, Reason
+from kiejobs.jobs import Job, JobState, Output, OutputState
+from kiejobs.kie import catalogue
+from kiejobs.producer import KieJobs
+from kiejobs.settings import Settings
+
+KLING = "kling-2.6/text-to-video"
+GOOD = ("--prompt", "a cat", "-i", "duration=5", "-i", "sound=false", "-i", "aspect_ratio=1:1")
+JOB = Job(
+    id="2c3b0d4e-2b68-4a52-9a9a-3c9a9d6f3c11",
+    tenant="default",
+    account="default",
+    model=KLING,
+    phase=JobState.SUCCESS,
+    created_at=datetime(2026, 11, 21, 5, 0, tzinfo=UTC),
+    outputs=(Output(0, OutputState.STORED, "result", "k/0.mp4", "/m/k/0.mp4", "video/mp4", 5, 5, "ab" * 32),),
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every command runs in an empty folder, which becomes its data dir's parent."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    """Run one command."""
+    return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+def parsed(result: Result) -> dict:
+    """The one JSON document of a command."""
+    return json.loads(result.stdout)
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("5", "string", "5"),
+        ("true", "string", "true"),
+        ("5", "number", 5),
+        ("0.5", "number", 0.5),
+        ("7", "integer", 7),
+        ("false", "boolean", False),
+        ('["https://a/b.png"]', "array", ["https://a/b.png"]),
+        ('{"a": 1}', "object", {"a": 1}),
+        ("abc", "number", "abc"),
+        ("NaN", "number", "NaN"),
+        ("5", "any", "5"),
+        ("true", "any", True),
+        ("[1]", "any", [1]),
+        ("null", "any", "null"),
+        ("", "any", ""),
+    ],
+)
+def test_a_value_is_read_as_the_field_wants_it(text: str, kind: str, value: object) -> None:
+    """Text stays text where the field is text or unknown; what is no JSON is left for the check to name."""
+    assert value_of(text, kind) == value
+
+
+def test_the_catalogue_decides_over_each_field() -> None:
+    """Kling's duration is text that looks like a number; its sound is a boolean."""
+    given = read_input(catalogue.find(KLING), ["duration=5", "sound=true", "new_field=[1]"], None, "a cat = a cat")
+    assert given == {"prompt": "a cat = a cat", "duration": "5", "sound": True, "new_field": [1]}
+
+
+def test_what_is_typed_later_wins(tmp_path: Path) -> None:
+    """First the document, then --prompt, then --input."""
+    (tmp_path / "request.json").write_text('{"prompt": "from the file", "seed": 1, "n": 2}')
+    given = read_input(None, ["n=three"], "request.json", "typed")
+    assert given == {"prompt": "typed", "seed": 1, "n": "three"}
+
+
+@pytest.mark.parametrize("pairs", [["novalue"], ["=x"], ["a=1", "a=2"]])
+def test_a_pair_that_is_none_is_refused(pairs: list[str]) -> None:
+    """No `=`, no key, or a key twice."""
+    with pytest.raises(InvalidInput, match="--input"):
+        split_pairs(pairs, option="--input")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '"text"'])
+def test_an_input_document_must_be_an_object(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input that holds anything else is refused."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    with pytest.raises(InvalidInput, match="--input-json"):
+        read_input(None, [], "-", None)
+
+
+# How commands end.
+
+
+def test_every_error_has_its_exit_code() -> None:
+    """2 for what the user can correct, 3 for what cannot be reached, 4 for what is not finished."""
+    assert exit_code_of(InvalidInput("no", field="f")) == 2
+    assert exit_code_of(errors.SettingsError("no")) == 2
+    assert exit_code_of(errors.IdempotencyConflict("no")) == 2
+    assert exit_code_of(errors.JobNotFound("no")) == 2
+    assert exit_code_of(errors.NotPossible("no")) == 2
+    assert exit_code_of(errors.DatabaseUnavailable("no")) == 3
+    assert exit_code_of(errors.BrokerUnavailable("no")) == 3
+    assert exit_code_of(errors.WaitTimeout("no")) == 4
+
+
+@pytest.mark.parametrize("phase", list(JobState))
+def test_every_state_has_its_exit_code(phase: JobState) -> None:
+    """0 for success, 1 for an end without result, 4 for everything that may still change."""
+    code = {JobState.SUCCESS: 0, JobState.FAIL: 1, JobState.CANCELED: 1}.get(phase, 4)
+    assert exit_code_of_job(replace(JOB, phase=phase)) == code
+
+
+def test_an_error_is_one_line_and_its_remedy_without_a_traceback() -> None:
+    """An unknown job: exit code 2, nothing on standard output, what to do on standard error."""
+    result = run("show", "no-such-job")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == ["Error: there is no job no-such-job", errors.JobNotFound.remedy]
+
+
+def test_an_error_is_a_document_too_where_one_was_asked_for() -> None:
+    """--json keeps its promise when things go wrong."""
+    result = run("submit", KLING, "--json", "--prompt", "x", "-i", "duration=7", "-i", "sound=false")
+    assert result.exit_code == 2
+    error = parsed(result)["error"]
+    assert error["field"] == "input.duration"
+    assert '"5" or "10"' in error["message"]
+    assert error["action"]
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    """Options and commands that do not exist."""
+    assert run("nothing-like-it").exit_code == 2
+    assert run("list", "--state", "perhaps").exit_code == 2
+    assert run("submit").exit_code == 2
+
+
+def test_a_setting_that_is_misspelt_ends_with_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names what was probably meant."""
+    monkeypatch.setenv("KIEJOBS_BROKERURL", "x")
+    result = run("list")
+    assert result.exit_code == 2
+    assert "Did you mean KIEJOBS_BROKER_URL?" in result.stderr
+
+
+def test_a_database_that_does_not_answer_ends_with_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens on port 1."""
+    monkeypatch.setenv("KIEJOBS_DATABASE_URL", "postgresql+psycopg://u:hidden@127.0.0.1:1/x")
+    result = run("list")
+    assert result.exit_code == 3
+    assert "database does not answer" in result.stderr
+    assert "hidden" not in result.output
+
+
+def test_a_message_of_a_stranger_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters of Kie's or a user's text are not printed."""
+    render.tell_error(KieJobsError("a\x1b]0;owned\x07b\x1b[2J"), as_json=False)
+    assert "\x1b" not in capsys.readouterr().err
+
+
+# What commands print.
+
+
+def test_a_job_is_submitted_listed_and_shown() -> None:
+    """No broker, no worker, no key: the row is there, and the command says that nobody works on it yet."""
+    result = run("submit", KLING, *GOOD, "--metadata", "order=42")
+    assert result.exit_code == 0, result.output
+    job_id = result.stdout.strip()
+    assert "waits in line until workers see this database" in result.stderr
+    shown = parsed(run("show", job_id, "--json"))
+    assert (shown["state"], shown["phase"], shown["placeInLine"]) == ("waiting", "queued", 1)
+    assert shown["metadata"] == {"order": "42"}
+    assert KieJobs(Settings(_env_file=None)).get(job_id).model == KLING
+    assert job_id in run("list").stdout
+    assert run("list", "--state", "success").stdout == ""
+    assert "queued, place 1 in line" in run("show", job_id, "--timeline").stdout
+
+
+def test_the_same_key_gives_the_same_job_and_another_request_is_refused() -> None:
+    """Idempotency as in Python."""
+    first = run("submit", KLING, *GOOD, "--idempotency-key", "order-42").stdout
+    assert run("submit", KLING, *GOOD, "--idempotency-key", "order-42").stdout == first
+    other = run("submit", KLING, *GOOD, "-i", "note=another", "--idempotency-key", "order-42")
+    assert other.exit_code == 2
+    assert "was used before" in other.stderr
+
+
+def test_waiting_for_a_job_that_nobody_works_on_ends_with_4() -> None:
+    """With the job as it stands, and what to do next."""
+    job_id = run("submit", KLING, *GOOD).stdout.strip()
+    result = run("wait", job_id, "--timeout-s", "0.1", "--json")
+    assert result.exit_code == 4
+    assert parsed(result)["phase"] == "queued"
+    assert "kiejobs wait" in run("wait", job_id, "--timeout-s", "0").stderr
+
+
+def test_doubts_about_a_request_are_told_beside_its_id() -> None:
+    """An unknown model is accepted, with a warning on standard error only."""
+    result = run("submit", "nobody/knows-this", "--input-json", "-", stdin='{"prompt": "x"}')
+    assert result.exit_code == 0
+    assert len(result.stdout.split()) == 1
+    assert "not in the catalogue" in result.stderr
+    assert run("submit", "nobody/knows-this", "--prompt", "x", "--validate", "strict").exit_code == 2
+
+
+def test_a_job_as_a_document_has_the_keys_of_the_http_api() -> None:
+    """camelCase, ISO times, one entry per output, no error for a success."""
+    document = json.loads(json.dumps(job_document(JOB, [])))
+    assert document["generationId"] == JOB.id
+    assert document["createdAt"] == "2026-11-21T05:00:00+00:00"
+    assert document["resultUrls"] == ["/m/k/0.mp4"]
+    assert document["outputs"][0]["sizeBytes"] == 5
+    assert document["outputs"][0]["sha256"] == "ab" * 32
+    assert document["error"] is None
+    assert document["timeline"] == []
+    assert not [key for key in document if "_" in key]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_failed_job_says_what_to_do_whatever_the_reason(reason: Reason) -> None:
+    """A new reason without advice fails here."""
+    error = job_document(replace(JOB, phase=JobState.FAIL, reason=reason, code="500", message="broken"))["error"]
+    assert error["reason"] == reason
+    assert error["code"] == "500"
+    assert error["action"]
+
+
+def test_models_lists_all_and_describes_one() -> None:
+    """As a table and as JSON Schema; a misspelt id is answered with the right one."""
+    assert KLING in run("models").stdout
+    assert "duration" in run("models", KLING).stdout
+    assert parsed(run("models", KLING, "--json"))["input"]["properties"]["sound"]
+    assert any(model["id"] == KLING for model in parsed(run("models", "--json"))["models"])
+    wrong = run("models", "kling-2.6/text-to-vido")
+    assert wrong.exit_code == 2
+    assert KLING in wrong.stderr
+
+
+def test_migrate_says_what_it_did() -> None:
+    """From nothing to the newest, then nothing to do."""
+    first, second = parsed(run("migrate", "--json")), parsed(run("migrate", "--json"))
+    assert (first["before"], first["after"]) == (None, second["after"])
+    assert second["before"] == second["after"]
+    assert "Nothing to do" in run("migrate").stdout
+
+
+def test_help_has_examples_and_appears_at_once() -> None:
+    """Every command; the whole program is up in less than a second even on a busy machine."""
+    for command in ("demo", "up", "submit", "show", "list", "wait", "models", "doctor", "migrate"):
+        assert "Examples:" in run(command, "--help").stdout, command
+    assert "[[fail=CODE]]" in _program("simulator", "--help").stdout
+    started = time.monotonic()
+    assert "demo" in _program("--help").stdout
+    assert time.monotonic() - started < 1.0
+
+
+def test_the_simulator_takes_its_own_flags() -> None:
+    """A wrong one is wrong usage."""
+    assert _program("simulator", "--nonsense").returncode == 2
+
+
+def _program(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "kiejobs.cli", *arguments]
+    checkout = str(Path(render.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": checkout}  # noqa: TID251 - for the child
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+
+
+# The doctor.
+
+
+def test_the_doctor_finds_nothing_configured_and_changes_nothing(empty_folder: Path) -> None:
+    """A line for each thing, each with what to do, exit code 3, and no file made."""
+    result = run("doctor", "--json")
+    assert result.exit_code == 3
+    report = parsed(result)
+    level = {check["name"]: check["level"] for check in report["checks"]}
+    assert not report["ok"]
+    assert (level["Kie"], level["broker"], level["beat"], level["workers"]) == ("bad", "bad", "bad", "skipped")
+    assert (level["settings"], level["storage"]) == ("ok", "ok")
+    assert all(check["action"] for check in report["checks"] if check["level"] == "bad")
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_the_doctor_never_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the key nor a password in an address, although all of it is named."""
+    monkeypatch.setenv("KIE_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("KIE_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("KIEJOBS_BROKER_URL", "redis://:hushhush@127.0.0.1:1/0")
+    monkeypatch.setenv("KIEJOBS_DATABASE_URL", "postgresql+psycopg://u:hidden@127.0.0.1:1/x")
+    monkeypatch.setenv("KIEJOBS_STORAGE_URL", "s3://bucket-nobody-has")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    started = time.monotonic()
+    result = run("doctor")
+    assert result.exit_code == 3
+    assert time.monotonic() - started < 8
+    assert not any(secret in result.output for secret in ("sk-very-secret", "hushhush", "hidden"))
+    for line in ("✗ Kie", "✗ database", "✗ broker", "✗ storage"):
+        assert line in result.stdout
+
+
+def test_the_doctor_stops_at_settings_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, its remedy, exit code 2."""
+    monkeypatch.setenv("KIEJOBS_CREATE_LIMIT", "many")
+    result = run("doctor", "--json")
+    assert result.exit_code == 2
+    assert parsed(result)["checks"][0]["name"] == "settings"
