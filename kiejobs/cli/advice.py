@@ -7,14 +7,14 @@ _BY_REASON = {
     Reason.REFUSED: "Kie refused the request itself: change what its message names and submit again.",
     Reason.INVALID_INPUT: "Correct the field that the message names; `kiejobs models MODEL` lists what it takes.",
     Reason.CONTENT: "Kie's moderation refused it: change the prompt or the picture and submit again.",
-    Reason.GENERATION: "Kie could not make it; submitting it again often works.",
-    Reason.CREDITS: "Add credits to the account at https://kie.ai and submit again.",
+    Reason.GENERATION: "Kie could not make it; `kiejobs retry JOB --pay` buys it again, which often works.",
+    Reason.CREDITS: "Add credits to the account at https://kie.ai, then `kiejobs retry JOB --pay`.",
     Reason.UNAUTHORIZED: "Check the key at https://kie.ai/api-key, then `kiejobs doctor`.",
     Reason.SUBMISSION_LOST: "Nobody knows whether Kie made it: look at the logs in Kie's dashboard before submitting again.",
     Reason.NO_RESULT: "Kie brought nothing within a day: ask Kie with the task id, or submit again.",
     Reason.RESULT_EXPIRED: "Kie has deleted the result; submit again, which buys it again.",
-    Reason.RESULT_INVALID: "What Kie gave is no result: look at it in Kie's dashboard, or submit again.",
-    Reason.STORAGE: "The storage refused the file to the end: `kiejobs doctor`, then submit again.",
+    Reason.RESULT_INVALID: "What Kie gave is no result: `kiejobs retry JOB` fetches it again, `--pay` buys it again.",
+    Reason.STORAGE: "`kiejobs doctor` says what is wrong with the storage; `kiejobs retry JOB` stores it again, free.",
     Reason.PARENT: "The job that this one takes its input from did not succeed: see that one first.",
     Reason.QUARANTINED: "Workers crashed on it again and again: read their logs before submitting it again.",
     Reason.UNKNOWN_TASK: "Kie does not know the task: check that the key belongs to the account that made it.",
@@ -22,8 +22,8 @@ _BY_REASON = {
 _BY_STATE = {
     JobState.TIMEOUT: "Kie is late, kiejobs still looks; a late result is stored: `kiejobs show` tells.",
     JobState.UNCONFIRMED: (
-        "The create call's outcome is unknown, so it is not sent again: Kie's dashboard shows in its logs whether it was "
-        "made."
+        "It is never sent again by itself. If https://kie.ai/logs shows the task: `kiejobs adopt JOB TASK_ID`. If it does "
+        "not: `kiejobs retry JOB --pay`, which may pay twice."
     ),
 }
 
@@ -31,5 +31,5 @@ _BY_STATE = {
 def advice(job: Job) -> str:
     """Say what to do about a job; empty where there is nothing to do."""
     if job.phase in _BY_STATE:
-        return _BY_STATE[job.phase]
-    return _BY_REASON.get(job.reason, "") if job.reason else ""
+        return _BY_STATE[job.phase].replace("JOB", job.id)
+    return _BY_REASON.get(job.reason, "").replace("JOB", job.id) if job.reason else ""
