@@ -37,7 +37,7 @@ docs: $(DEV_READY)  ## Write the generated pages anew
 
 lock: $(DEV_READY)  ## Lock the dependencies anew, with hashes
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile $(LOCK) --all-extras pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile $(LOCK) --all-extras --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile $(LOCK) --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
