@@ -12,10 +12,10 @@ help:  ## List what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(RUN_READY)  ## Run the main job, end to end, on this machine alone
-	@$(BIN)/python -m kiejobs.cli demo
+	@$(BIN)/kiejobs demo
 
 up: $(RUN_READY)  ## Run broker, workers, beat, Flower and simulator until Ctrl-C
-	@$(BIN)/python -m kiejobs.cli up
+	@$(BIN)/kiejobs up
 
 test: $(DEV_READY)  ## Run the tests; what this machine lacks is skipped by name
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

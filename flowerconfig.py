@@ -20,4 +20,4 @@ read_only = True  # looking, not revoking or shutting down
 max_tasks = 20000  # about 110 MB; the default keeps 100,000
 persistent = False  # the history is in the database
 natural_time = False
-tasks_columns = "name,uuid,state,kwargs,received,started,runtime,worker,retries"
+tasks_columns = "name,uuid,state,retries,received,runtime,worker"  # what fits a screen; ids are searched for

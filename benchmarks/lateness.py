@@ -33,9 +33,10 @@ SETTINGS |= {"KIEJOBS_SWEEP_GRACE_S": "10", "KIEJOBS_LEASE_S": "60", "KIEJOBS_HT
 
 def measure(jobs: int, database: str, broker: str, shortest_s: float, longest_s: float) -> dict[str, Any]:
     """Run the main job `jobs` times at once and return the percentiles."""
-    with tempfile.TemporaryDirectory(prefix="kiejobs-bench-") as folder, Stage(
-        Path(folder), database=database, broker=broker, simulator=Simulator(create_limit=0), **SETTINGS
-    ) as stage:
+    with (
+        tempfile.TemporaryDirectory(prefix="kiejobs-bench-") as folder,
+        Stage(Path(folder), database=database, broker=broker, simulator=Simulator(create_limit=0), **SETTINGS) as stage,
+    ):
         lateness = Lateness(stage.env["KIEJOBS_BROKER_URL"])
         stage.start_all()
         until("the workers are ready", lambda: lateness.workers >= 2, 30)
@@ -113,7 +114,12 @@ def _epoch(value: Any) -> float:
 
 def _percentiles(values: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(values, n=100)
-    return {"p50": round(cuts[49], 3), "p95": round(cuts[94], 3), "p99": round(cuts[98], 3), "max": round(max(values), 3)}
+    return {
+        "p50": round(cuts[49], 3),
+        "p95": round(cuts[94], 3),
+        "p99": round(cuts[98], 3),
+        "max": round(max(values), 3),
+    }
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""The Celery tasks: names, acknowledgement, and one call each. What they do is in the steps and sweeps."""
+"""The Celery tasks: names, acknowledgement, and one call each. What they do is in the steps and sweeps.
+
+The periodic ones send no events: a row per second would push the generations out of Flower's view.
+"""
 
 import threading
 from typing import Any
@@ -46,19 +49,19 @@ def download_and_store(job_id: str, index: int) -> None:
     store(runtime(), job_id, index)
 
 
-@app.task(name=nudge.PUMP)
+@app.task(name=nudge.PUMP, send_events=False)
 def pump_submissions() -> None:
     """Nudge the jobs whose turn in line has come."""
     pump(runtime())
 
 
-@app.task(name=nudge.WATCH)
+@app.task(name=nudge.WATCH, send_events=False)
 def watch_accounts() -> None:
     """Read the accounts' balances."""
     watch(runtime())
 
 
-@app.task(name=nudge.SWEEP)
+@app.task(name=nudge.SWEEP, send_events=False)
 def sweep_stale() -> None:
     """Rescue every row whose time has passed."""
     sweep(runtime())

@@ -171,7 +171,9 @@ class Stage:
             )
 
     def logs(self) -> str:
-        return "\n".join(f"── {path.name}\n{path.read_text(errors='replace')[-6000:]}" for path in self.folder.glob("*.log"))
+        return "\n".join(
+            f"── {path.name}\n{path.read_text(errors='replace')[-6000:]}" for path in self.folder.glob("*.log")
+        )
 
     def enqueue(self, count: int, prompt: str, model: str = "grok-imagine/text-to-image") -> list[str]:
         requests = [{"model": model, "input": {"prompt": f"{n} {prompt}"}} for n in range(count)]

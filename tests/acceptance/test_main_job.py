@@ -35,7 +35,9 @@ def test_generations_are_bought_watched_and_stored(stage):
     for job in jobs[:4]:
         assert job.phase == "success", stage.logs()
         assert [output.state for output in job.outputs] == ["stored", "stored"]
-        assert all((stage.folder / "data" / "media" / output.key).stat().st_size == output.size_bytes for output in job.outputs)
+        assert all(
+            (stage.folder / "data" / "media" / output.key).stat().st_size == output.size_bytes for output in job.outputs
+        )
         assert job.polls <= 4
     assert (jobs[4].phase, jobs[4].reason) == ("fail", "content")
     assert len(stage.creates()) == 5
