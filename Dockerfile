@@ -5,18 +5,11 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv /opt/kiejobs
-COPY requirements.lock requirements-dev.lock ./
+COPY requirements.lock ./
 RUN /opt/kiejobs/bin/pip install --require-hashes -r requirements.lock
-
-# The build backend, from the same locks and with its hashes, in an environment that stays behind in this stage: the
-# setuptools that Python 3.11 brings is too old for this pyproject.toml.
-RUN python -m venv /opt/backend \
-    && sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > backend.lock \
-    && /opt/backend/bin/pip install --require-hashes -r backend.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY kiejobs kiejobs
-RUN /opt/backend/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /build/wheels . \
-    && /opt/kiejobs/bin/pip install --no-deps /build/wheels/kiejobs-*.whl
+RUN /opt/kiejobs/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 kiejobs \

@@ -75,8 +75,8 @@ After the timeout, until `KIEJOBS_SALVAGE_S`:
 """
 
 
-def settings() -> str:
-    """List the settings from their class."""
+def settings_table() -> str:
+    """Lay the settings out as a table, from their class."""
     rows = []
     for info in Settings.model_fields.values():
         default = info.get_default(call_default_factory=True)
@@ -89,16 +89,29 @@ def settings() -> str:
         )
         rows.append(f"| `{info.alias}` | {shown} | {info.description} |")
     listed = "\n".join(rows)
+    return f"| name | default | meaning |\n|---|---|---|\n{listed}\n"
+
+
+def settings() -> str:
+    """List the settings."""
     return f"""{NOTICE}
 # Settings
 
 Read from the environment and from `.env` in the working directory. An unknown `KIEJOBS_*` name or a wrong value stops
 the process and says what was probably meant. Times ending in `_S` are seconds.
 
-| name | default | meaning |
-|---|---|---|
-{listed}
-"""
+{settings_table()}"""
+
+
+README = HERE.parent / "README.md"
+_FIRST, _LAST = "<!-- settings: written by `python -m docs.generate` -->", "<!-- /settings -->"
+
+
+def readme() -> str:
+    """Return the README with its settings table written anew."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(_FIRST)
+    after = rest.partition(_LAST)[2]
+    return f"{before}{_FIRST}\n\n{settings_table()}\n{_LAST}{after}"
 
 
 def families() -> str:
@@ -125,6 +138,7 @@ def main() -> None:
     """Write all pages."""
     for name, page in PAGES.items():
         (HERE / name).write_text(page(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")
 
 
 if __name__ == "__main__":
