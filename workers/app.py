@@ -42,7 +42,9 @@ def _check(sender: Any = None, **_: Any) -> None:
 
 @signals.celeryd_after_setup.connect
 def _queues(sender: str, instance: Any, **_: Any) -> None:
-    observe.warn_of_mixed_queues(set(instance.app.amqp.queues.consume_from))
+    queues = set(instance.app.amqp.queues.consume_from)
+    observe.warn_of_mixed_queues(queues)
+    observe.warn_of_storage(runtime, queues)
 
 
 @signals.worker_shutting_down.connect

@@ -2,7 +2,7 @@
 
 After the connection is collected, restoring unacknowledged messages asks a channel for its connection parameters, whose
 connection has no client any more: AttributeError, and the worker exits. Raised as the connection error that it is, the
-worker reconnects. `tests/acceptance/test_broker_restart.py` says when a newer kombu no longer needs this.
+worker reconnects. `tests/unit/test_broker_guard.py` says when a newer kombu no longer needs this.
 """
 
 from typing import Any
@@ -30,5 +30,6 @@ def install() -> bool:
         return original(self, asynchronous)
 
     _connparams.guarded = True  # type: ignore[attr-defined]
+    _connparams.original = original  # type: ignore[attr-defined]
     transport.Channel._connparams = _connparams
     return True

@@ -130,6 +130,16 @@ def refuse_to_start_without(runtime: Callable[[], Runtime]) -> None:
         log.warning("KIEJOBS_SUBMIT=off: jobs stay in line, nothing is bought")
 
 
+def warn_of_storage(runtime: Callable[[], Runtime], queues: set[str]) -> None:
+    """Say at the start of a worker that copies where its storage cannot be used; results wait for it."""
+    if not queues & set(COPY_QUEUES):
+        return
+    try:
+        runtime().store.check()
+    except KieJobsError as error:
+        log.warning("%s %s Results wait until it can be used.", error, error.remedy)
+
+
 def warn_of_mixed_queues(queues: set[str]) -> None:
     """Say so where one worker got quick work and copies: sixteen slow copies would hold every thread."""
     if queues & set(QUICK_QUEUES) and queues & set(COPY_QUEUES):
