@@ -80,6 +80,12 @@ def store_nudge(job_id: str, index: int, *, countdown_s: float = 0.0) -> Nudge:
     return Nudge(STORE, kwargs, task_id=f"{job_id}.store.{index}", countdown_s=countdown_s)
 
 
+def notify_nudge(job_id: str, delivery_id: str, *, countdown_s: float = 0.0) -> Nudge:
+    """Say that a message to a producer is due."""
+    kwargs = {"delivery_id": delivery_id}
+    return Nudge(NOTIFY, kwargs, task_id=f"{job_id}.notify.{delivery_id[:8]}", countdown_s=countdown_s)
+
+
 def publisher(app: Any) -> Publish:
     """Make a publisher on a Celery app (the worker's own, or the one of `producer_app`)."""
 

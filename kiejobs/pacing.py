@@ -56,6 +56,17 @@ def retry_copy_s(attempts: int) -> float:
     return min(RETRY_COPY_FIRST_S * 2.0 ** max(attempts - 1, 0), RETRY_COPY_MAX_S)
 
 
+REDELIVER_S: tuple[float, ...] = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0, 21600.0, 43200.0)
+"""The waits between the tries to deliver a message to a producer; after the last one it is given up."""
+
+
+def redeliver_s(attempts: int, *, jitter: float = 0.0) -> float | None:
+    """Return the wait after try number `attempts`, moved by up to 10 %; None when the message is given up."""
+    if attempts > len(REDELIVER_S):
+        return None
+    return REDELIVER_S[attempts - 1] * (1 + JITTER * jitter)
+
+
 def renudge_s(nudges: int) -> float:
     """Return the least gap before a row is nudged again that did not answer `nudges` nudges: 10 s, doubling to 300 s."""
     return float(min(10.0 * 2.0 ** min(nudges, 8), 300.0))

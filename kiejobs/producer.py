@@ -13,16 +13,18 @@ from functools import cached_property
 from typing import Any
 
 from kiejobs import nudge
-from kiejobs.db import intake, migrate, orders, reads, spend
+from kiejobs.db import deliveries, intake, migrate, orders, reads, spend
 from kiejobs.db.accounts import Account, Budget
 from kiejobs.db.accounts import listed as listed_accounts
 from kiejobs.db.accounts import resume as resume_account
+from kiejobs.db.deliveries import Delivery
 from kiejobs.db.session import Database
 from kiejobs.db.spend import Spend, UnknownSpend
 from kiejobs.errors import InvalidInput, JobNotFound, WaitTimeout
 from kiejobs.jobs import (
     DEFAULT_ACCOUNT,
     DEFAULT_TENANT,
+    DeliveryState,
     Event,
     Job,
     JobState,
@@ -80,6 +82,7 @@ class KieJobs:
         metadata: Mapping[str, Any] | None = None,
         validate: str = "on",
         fallback_models: Sequence[str | Mapping[str, Any]] = (),
+        callback_url: str | None = None,
         id: str | None = None,
     ) -> Job:
         """Accept a generation and return its job; the row is committed when this returns.
@@ -89,7 +92,7 @@ class KieJobs:
         unknown one passes with a warning), `strict` (an unknown one is refused too) or `off`. InvalidInput names the
         field at fault. `fallback_models` are tried in turn when Kie refuses a create for credits, or for a model that is
         switched off or unknown: ids, or mappings `{"model": …, "input": …}` where the input differs. `id` (a UUID) makes
-        the caller choose the job's id.
+        the caller choose the job's id. `callback_url` is told, signed, when the job ends, is late, or is parked.
         """
         request: dict[str, Any] = {
             "model": model,
@@ -98,19 +101,19 @@ class KieJobs:
             "account": account,
         }
         request |= {"priority": str(priority), "metadata": dict(metadata or {}), "validate": validate}
-        request |= {"fallbackModels": list(fallback_models)}
-        return self._enter([new_job(request, tenant=self.tenant, who=self.who, id=id)])[0]
+        request |= {"fallbackModels": list(fallback_models), "callbackUrl": callback_url}
+        return self._enter([self._new(request, id)])[0]
 
     def enqueue_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Accept many generations in one transaction: all of them, or none and InvalidInput or IdempotencyConflict.
 
         Each is a mapping with the fields of `POST /api/generations`: `model`, `input`, `idempotencyKey` …
         """
-        return self._enter([new_job(request, tenant=self.tenant, who=self.who) for request in requests])
+        return self._enter([self._new(request, None) for request in requests])
 
     def enqueue_request(self, request: Mapping[str, Any], *, id: str | None = None) -> Job:
         """Accept one generation given as a mapping with the fields of `POST /api/generations`."""
-        return self._enter([new_job(request, tenant=self.tenant, who=self.who, id=id)])[0]
+        return self._enter([self._new(request, id)])[0]
 
     def _enter(self, new: list[intake.NewJob]) -> list[Job]:
         if not new:
@@ -121,6 +124,9 @@ class KieJobs:
         self._publisher([nudge.create_nudge(one.job_id) for one in entered if one.nudge])
         found = {job.id: job for job in reads.jobs_of(self.database, list({one.job_id for one in entered}))}
         return [self._located(found[one.job_id]) for one in entered]
+
+    def _new(self, request: Mapping[str, Any], id: str | None) -> intake.NewJob:
+        return new_job(request, tenant=self.tenant, who=self.who, allow=self.settings.egress_allow, id=id)
 
     def get(self, job_id: str) -> Job:
         """Read one job. JobNotFound where this tenant has no such job."""
@@ -159,6 +165,7 @@ class KieJobs:
         the call's outcome is known.
         """
         orders.cancel(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
+        self._publisher([nudge.notify_nudge(job_id, due) for due in deliveries.due_of(self.database, job_id)])
         return self.get(job_id)
 
     def retry(self, job_id: str, *, pay: bool = False, why: str = "retry") -> Job:
@@ -199,6 +206,15 @@ class KieJobs:
         window_s = self.settings.create_window_s + self.settings.create_margin_s
         names = {name: Budget(self.settings.create_limit_of(name), window_s) for name in self.settings.keys}
         return tuple(listed_accounts(self.database, names))
+
+    def deliveries(self, *, state: DeliveryState | None = None, limit: int = 50) -> tuple[Delivery, ...]:
+        """List this tenant's messages to producers, newest first."""
+        return tuple(deliveries.listed(self.database, tenant=self.tenant, state=state, limit=limit))
+
+    def send_again(self, delivery_id: str) -> None:
+        """Send a message once more, from the beginning of its schedule. JobNotFound where there is no such message."""
+        if not deliveries.send_again(self.database, _known_id(delivery_id), tenant=self.tenant):
+            raise JobNotFound(f"there is no delivery {delivery_id}")
 
     def resume(self, account: str) -> None:
         """End an account's pause now; Kie's next refusal pauses it again."""

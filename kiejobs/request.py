@@ -14,16 +14,20 @@ from kiejobs.errors import InvalidInput
 from kiejobs.jobs import DEFAULT_ACCOUNT, Priority
 from kiejobs.kie import catalogue
 from kiejobs.kie.families import family_for
+from kiejobs.storage.addresses import url_refused
+
+Egress = frozenset[tuple[str, int]]
+"""Exact host and port pairs that may be called although they are not public."""
 
 MAX_INPUT_BYTES = 1024 * 1024
 MAX_FALLBACKS = 10
 _REQUEST_FIELDS = frozenset(
     {"model", "input", "prompt", "options", "provider", "idempotencyKey", "metadata", "priority", "account", "validate"}
-    | {"fallbackModels"}
+    | {"fallbackModels", "callbackUrl"}
 )
 
 
-def new_job(request: Mapping[str, Any], *, tenant: str, who: str, id: str | None = None) -> NewJob:
+def new_job(request: Mapping[str, Any], *, tenant: str, who: str, allow: Egress, id: str | None = None) -> NewJob:
     """Check a request and make the job it asks for; InvalidInput names the field at fault."""
     unknown = sorted(set(request) - _REQUEST_FIELDS)
     if unknown:
@@ -48,6 +52,7 @@ def new_job(request: Mapping[str, Any], *, tenant: str, who: str, id: str | None
         family=family_for(model).name,
         request=asked,
         priority=Priority(priority),
+        callback_url=_callback_url(request, allow),
         idempotency_key=_text(request, "idempotencyKey", default="") or None,
         id=_uuid(id) if id is not None else None,
         warnings=tuple(warnings),
@@ -57,6 +62,16 @@ def new_job(request: Mapping[str, Any], *, tenant: str, who: str, id: str | None
 
 def _checked(model: str, given: dict[str, Any], validate: str) -> tuple[str, ...]:
     return () if validate == "off" else catalogue.check(model, given, strict=validate == "strict")
+
+
+def _callback_url(request: Mapping[str, Any], allow: Egress) -> str | None:
+    url = _text(request, "callbackUrl", default="", longest=2000)
+    refused = url_refused(url, allow) if url else None
+    if refused:
+        raise InvalidInput(
+            f"callbackUrl cannot be called: {refused}", field="callbackUrl", allowed="a public http(s) URL"
+        )
+    return url or None
 
 
 def _fallbacks(request: Mapping[str, Any], given: dict[str, Any]) -> list[dict[str, Any]]:
@@ -98,14 +113,16 @@ def _refuse_unserialisable(given: dict[str, Any]) -> None:
         raise InvalidInput("the input holds a NUL character", field="input", allowed="text without NUL")
 
 
-def _text(request: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
+def _text(request: Mapping[str, Any], name: str, *, default: str | None = None, longest: int = 500) -> str:
     value = request.get(name)
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{name} is missing or no text", field=name, given=value, allowed="a text")
-    if len(value) > 500 and name != "prompt":
-        raise InvalidInput(f"{name} is longer than 500 characters", field=name, allowed="at most 500 characters")
+    if len(value) > longest and name != "prompt":
+        raise InvalidInput(
+            f"{name} is longer than {longest} characters", field=name, allowed=f"at most {longest} characters"
+        )
     return value
 
 

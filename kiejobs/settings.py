@@ -4,6 +4,7 @@ The only reader of the environment. A wrong value or a misspelt `KIEJOBS_*` name
 nothing is guessed. Durations end in `_s` (seconds), sizes in `_bytes`. `docs/settings.md` is generated from this class.
 """
 
+import base64
 import difflib
 import fcntl
 import json
@@ -40,7 +41,6 @@ RESERVED = frozenset(
         "KIEJOBS_GATEWAY_KEYS",
         "KIEJOBS_PACING",
         "KIEJOBS_RETENTION_DAYS",
-        "KIEJOBS_WEBHOOK_SECRETS",
     }
 )
 """Names of parts that this version does not have; set, they are said to be without effect, not refused."""
@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         alias="KIEJOBS_CALLBACK_SECRET",
         description="Signs the addresses that Kie calls back. Default: made in the data dir; with PostgreSQL and a public "
         "URL it must be set.",
+    )
+    webhook_secrets: SecretStr | None = Field(
+        None,
+        alias="KIEJOBS_WEBHOOK_SECRETS",
+        description="`whsec_…,…`, newest first: signs messages to producers. Default: made in the data dir; with "
+        "PostgreSQL it must be set where messages are sent.",
     )
     celery_tenant: str = Field(
         DEFAULT_TENANT, alias="KIEJOBS_CELERY_TENANT", description="Tenant of jobs that come as bare Celery messages."
@@ -203,6 +209,18 @@ class Settings(BaseSettings):
             raise ValueError("KIEJOBS_PUBLIC_URL with PostgreSQL needs KIEJOBS_CALLBACK_SECRET, the same everywhere")
         return self
 
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _usable_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        for one in value.get_secret_value().split(",") if value else ():
+            try:
+                long_enough = len(base64.b64decode(one.strip().removeprefix("whsec_"), validate=True)) >= 24
+            except ValueError:
+                long_enough = False
+            if not (one.strip().startswith("whsec_") and long_enough):
+                raise ValueError("write whsec_ and at least 24 bytes in base64, several separated by commas")
+        return value
+
     @field_validator("celery_tenant")
     @classmethod
     def _tenant_word(cls, value: str) -> str:
@@ -239,6 +257,19 @@ class Settings(BaseSettings):
         if self.callback_secret:
             return self.callback_secret.get_secret_value()
         return kept_secret(self.data_dir / "callback-secret")
+
+    @cached_property
+    def webhooks_signed_with(self) -> list[str]:
+        """The secrets of messages to producers, newest first: those that are set, or the data dir's own."""
+        if self.webhook_secrets:
+            return [one.strip() for one in self.webhook_secrets.get_secret_value().split(",") if one.strip()]
+        if not self.database.startswith("sqlite"):
+            raise SettingsError(
+                "messages to producers cannot be signed",
+                remedy="Set KIEJOBS_WEBHOOK_SECRETS, the same for every worker.",
+            )
+        made = kept_secret(self.data_dir / "webhook-secret")
+        return [f"whsec_{base64.b64encode(made.encode()).decode()}"]
 
     @property
     def database(self) -> str:

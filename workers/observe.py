@@ -105,6 +105,8 @@ def secrets_of(settings: Settings) -> list[str]:
     """List the values that no line may show."""
     found = [own.key.get_secret_value() for own in settings.keys.values()]
     found += [own.hmac_key.get_secret_value() for own in settings.keys.values() if own.hmac_key]
+    for listed in (settings.callback_secret, settings.webhook_secrets):
+        found += listed.get_secret_value().split(",") if listed else []
     for url in (settings.database_url, settings.broker_url):
         password = re.search(r"://[^:/@]*:([^@/]+)@", url.get_secret_value()) if url else None
         if password:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 
-from kiejobs.db import looks, migrate
+from kiejobs.db import deliveries, looks, migrate
 from kiejobs.db.accounts import Budget
 from kiejobs.db.session import Database
 from kiejobs.decisions import Pace
 from kiejobs.kie.callbacks import callback_url
 from kiejobs.kie.client import KieClient
-from kiejobs.nudge import Publish
+from kiejobs.nudge import Publish, notify_nudge
 from kiejobs.settings import Settings
 from kiejobs.storage.egress import GuardedSession, guarded_session
 from kiejobs.storage.store import Store
@@ -69,6 +69,15 @@ class Runtime:
     def downloads(self) -> GuardedSession:
         """The session for URLs that came from Kie: it dials public addresses and exact exceptions only."""
         return guarded_session(self.settings.egress_allow)
+
+    @cached_property
+    def webhooks(self) -> GuardedSession:
+        """The session for addresses that producers gave."""
+        return guarded_session(self.settings.egress_allow)
+
+    def tell(self, job_id: str) -> None:
+        """Nudge the messages that a change of this job has just written."""
+        self.publish([notify_nudge(job_id, due) for due in deliveries.due_of(self.database, job_id)])
 
     @cached_property
     def leases(self) -> Leases:

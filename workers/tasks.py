@@ -14,6 +14,7 @@ from kiejobs.errors import DatabaseUnavailable
 from kiejobs.jobs import JobState
 from workers import arrivals
 from workers.app import app, runtime
+from workers.steps.notify import notify
 from workers.steps.poll import poll
 from workers.steps.store import store
 from workers.steps.submit import submit
@@ -47,6 +48,12 @@ def poll_status(self: Task, job_id: str, version: int) -> None:
 def download_and_store(job_id: str, index: int) -> None:
     """Copy one result file into storage."""
     store(runtime(), job_id, index)
+
+
+@app.task(name=nudge.NOTIFY)
+def notify_producer(delivery_id: str) -> None:
+    """Send one message to a producer."""
+    notify(runtime(), delivery_id)
 
 
 @app.task(name=nudge.PUMP, send_events=False)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from kiejobs import __version__
-from kiejobs.cli import demo, doctor, jobs, migrate, models, orders, render, simulator, up
+from kiejobs.cli import deliveries, demo, doctor, jobs, migrate, models, orders, render, simulator, up
 from kiejobs.cli.exits import exit_code_of
 from kiejobs.errors import KieJobsError
 
@@ -67,6 +67,7 @@ demo.add_to(app)
 up.add_to(app)
 jobs.add_to(app)
 orders.add_to(app)
+deliveries.add_to(app)
 models.add_to(app)
 doctor.add_to(app)
 migrate.add_to(app)

@@ -34,6 +34,7 @@ class NewJob:
     family: str
     request: dict[str, Any]
     priority: Priority = Priority.INTERACTIVE
+    callback_url: str | None = None
     idempotency_key: str | None = None
     id: str | None = None
     warnings: tuple[str, ...] = ()
@@ -150,6 +151,7 @@ def _row(job: NewJob, digest: str, now: datetime, place: datetime, *, nudge: boo
         "line_at": place,
         "renudge_at": now + timedelta(seconds=2) if nudge else None,
         "created_at": now,
+        "callback_url": job.callback_url,
         "idempotency_key": job.idempotency_key,
         "request_hash": digest,
     }

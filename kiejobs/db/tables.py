@@ -94,6 +94,7 @@ class JobRow(Base):
     approved_why: Mapped[str | None]
     credits: Mapped[Decimal | None]
     sequence: Mapped[int] = mapped_column(default=0)
+    callback_url: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, update
 
+from kiejobs.db import deliveries
 from kiejobs.db.clock import clock
 from kiejobs.db.tables import events, jobs, outputs
 from kiejobs.decisions import Change
@@ -53,6 +54,8 @@ def write_change(
     if change.results:
         _write_outputs(tx, job_id, change)
     write_event(tx, job_id, change.event, change.note, who=who, before=before, after=change.state)
+    if change.state is not before:
+        deliveries.tell(tx, job_id, change.state)
     return True
 
 

@@ -74,3 +74,19 @@ def test_a_foreign_job_is_unknown(run):
     """Exit code 2 and where to look."""
     found = run("cancel", "0b8f3c1e-58a2-4b0e-9d7c-3d0f6a2a1e11")
     assert (found.exit_code, "kiejobs list" in found.output) == (2, True)
+
+
+def test_messages_are_listed_and_sent_again(run, sqlite):
+    """A message that was given up is due once more."""
+    from sqlalchemy import update
+
+    from kiejobs.db import deliveries, tables
+
+    job = make_job(sqlite, JobState.WAITING, callback_url="https://shop.example/hook")
+    with sqlite.write() as tx:
+        deliveries.tell(tx, job.id, JobState.FAIL)
+        tx.execute(update(tables.deliveries).values(state="gave_up", due_at=None, attempts=9))
+    found = json.loads(run("deliveries", "--state", "gave_up", "--json").stdout)["deliveries"][0]
+    assert (found["type"], found["attempts"]) == ("generation.failed", 9)
+    again = json.loads(run("deliveries", "--resend", found["id"], "--json").stdout)["deliveries"][0]
+    assert (again["state"], again["attempts"]) == ("pending", 0)

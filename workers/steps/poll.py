@@ -25,6 +25,7 @@ def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
         return None
     if looks.is_poison(claim):
         looks.quarantine(rt.database, claim, who=rt.who)
+        rt.tell(claim.id)
         return None
     if claim.state in looks.UNSURE:
         adopt(rt, claim)
@@ -54,3 +55,5 @@ def _go_on(rt: Runtime, claim: Claim, change: Change) -> None:
         rt.publish([store_nudge(claim.id, index) for index in range(len(change.results))])
     elif change.state is JobState.WAITING and change.due_in_s is not None and change.due_in_s <= MAX_WAIT_S:
         rt.publish([poll_nudge(claim.id, claim.version, countdown_s=change.due_in_s, polls=claim.polls)])
+    elif change.state is not claim.state:
+        rt.tell(claim.id)

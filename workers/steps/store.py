@@ -44,7 +44,7 @@ def store(rt: Runtime, job_id: str, index: int) -> bool:
     except KieJobsError as error:
         _put_off(rt, claim, error)
         return False
-    return copies.close_stored(
+    closed = copies.close_stored(
         rt.database,
         claim,
         key=stored.key,
@@ -53,6 +53,8 @@ def store(rt: Runtime, job_id: str, index: int) -> bool:
         sha256=stored.sha256,
         who=rt.who,
     )
+    rt.tell(job_id)
+    return closed
 
 
 def _stored(rt: Runtime, claim: OutputClaim, lease: Lease) -> Stored:
@@ -105,6 +107,7 @@ def _put_off(rt: Runtime, claim: OutputClaim, error: KieJobsError) -> None:
     if _is_final(claim, error):
         reason = error.reason or Reason.STORAGE
         copies.close_failed(rt.database, claim, reason=reason, error=str(error), who=rt.who)
+        rt.tell(claim.job_id)
         return
     first_refusal = isinstance(error, SourceExpired) and not claim.link_expired
     wait_s = 0.0 if first_refusal or isinstance(error, Stopped) else retry_copy_s(claim.attempts)

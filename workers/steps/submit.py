@@ -9,6 +9,7 @@ import threading
 
 from kiejobs.answers import Accepted, Outcome
 from kiejobs.db import ledger
+from kiejobs.db.deliveries import TELLS
 from kiejobs.errors import DatabaseUnavailable
 from kiejobs.jobs import JobState
 from kiejobs.kie.families import family
@@ -73,6 +74,8 @@ def record(rt: Runtime, intent: ledger.Intent, outcome: Outcome) -> None:
                 raise
             log.warning("job %s: outcome not written yet: %s", intent.job_id, error)
             pause.wait(1.0)
+    if standing and standing.state in TELLS:
+        rt.tell(intent.job_id)
     if standing and standing.state is JobState.WAITING:
         rt.publish([poll_nudge(intent.job_id, standing.version, countdown_s=standing.due_in_s or 0.0)])
 

@@ -6,10 +6,10 @@ what needs no outside call is done here.
 
 import logging
 
-from kiejobs.db import ledger, orders, rescue
+from kiejobs.db import deliveries, ledger, orders, rescue
 from kiejobs.db.rescue import Overdue
 from kiejobs.jobs import JobState
-from kiejobs.nudge import poll_nudge, store_nudge
+from kiejobs.nudge import notify_nudge, poll_nudge, store_nudge
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ def sweep(rt: Runtime) -> dict[str, int]:
         "settled": _settle(rt),
         "copies": _nudge_copies(rt),
         "unconfirmed": _unconfirmed(rt),
+        "messages": _nudge_messages(rt),
         "back_in_line": _back_in_line(rt),
     }
     rescue.beat(rt.database, "sweep")
@@ -90,6 +91,12 @@ def _nudge_copies(rt: Runtime) -> int:
         rescue.mark_outputs_nudged(rt.database, rows)
         rt.publish([store_nudge(row.job_id, row.index) for row in rows])
     return len(rows)
+
+
+def _nudge_messages(rt: Runtime) -> int:
+    late = deliveries.overdue(rt.database, grace_s=rt.settings.sweep_grace_s)
+    rt.publish([notify_nudge(job_id, delivery_id) for job_id, delivery_id in late])
+    return len(late)
 
 
 def _back_in_line(rt: Runtime) -> int:

@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("approved_why", sa.Text(), nullable=True),
         sa.Column("credits", sa.Numeric(precision=14, scale=4), nullable=True),
         sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("callback_url", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("request_hash", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
