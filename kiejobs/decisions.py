@@ -77,6 +77,8 @@ class Change:
     word: str | None = None
     progress: float | None = None
     trouble: bool = False
+    empty: bool = False
+    """The look found a success without any result."""
     late: bool = False
     in_line: bool = False
     credits: Decimal | None = None
@@ -178,8 +180,8 @@ def _deferred_note(outcome: Refused | Busy | NotSent) -> str:
 def after_poll(claim: Claim, snapshot: Snapshot, pace: Pace) -> Change:
     """Turn a look at Kie's record into the job's next change."""
     match snapshot:
-        case Finished(results=()) if claim.troubles < EMPTY_RESULT_LOOKS:
-            return after_trouble(claim, "Kie says success but shows no result yet", pace)
+        case Finished(results=()) if claim.empty_looks < EMPTY_RESULT_LOOKS:
+            return _seen(claim, "Kie says success but shows no result yet", pace, trouble=True, empty=True)
         case Finished(results=()):
             message = "Kie says success but gave no result"
             return _ended(claim.state, Event.BROKE, Reason.RESULT_INVALID, "", message, credits=snapshot.credits)

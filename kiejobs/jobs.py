@@ -120,6 +120,8 @@ class Claim:
     executions: int
     """Claims in a row that no finished step has cleared."""
     cancel_requested: bool
+    empty_looks: int = 0
+    """Looks that found a success without any result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class OutputClaim:
     """The result itself where Kie gave content instead of a URL."""
     link_expired: bool
     attempts: int
+    refusals: int
+    """Tries that brought bytes which are no result."""
     tenant: str
     account: str
     model: str

@@ -53,7 +53,7 @@ def next_look_s(
 
 def retry_copy_s(attempts: int) -> float:
     """Return the wait before copy number `attempts + 1`: from 5 s, doubling to 10 min."""
-    return min(RETRY_COPY_FIRST_S * 2.0 ** max(attempts - 1, 0), RETRY_COPY_MAX_S)
+    return min(RETRY_COPY_FIRST_S * 2.0 ** min(max(attempts - 1, 0), 16), RETRY_COPY_MAX_S)
 
 
 REDELIVER_S: tuple[float, ...] = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0, 21600.0, 43200.0)

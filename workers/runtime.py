@@ -17,7 +17,8 @@ from kiejobs.db.session import Database
 from kiejobs.decisions import Pace
 from kiejobs.kie.callbacks import callback_url
 from kiejobs.kie.client import KieClient
-from kiejobs.nudge import Publish, notify_nudge
+from kiejobs.nudge import Publish, notify_nudge, poll_nudge
+from kiejobs.pacing import MAX_WAIT_S
 from kiejobs.settings import Settings
 from kiejobs.storage.egress import GuardedSession, guarded_session
 from kiejobs.storage.store import Store
@@ -74,6 +75,11 @@ class Runtime:
     def webhooks(self) -> GuardedSession:
         """The session for addresses that producers gave."""
         return guarded_session(self.settings.egress_allow)
+
+    def look_again(self, job_id: str, version: int, in_s: float | None, *, polls: int = 0) -> None:
+        """Publish the next look at a job. A wait of more than a minute lives in the row and is the sweep's."""
+        if in_s is not None and in_s <= MAX_WAIT_S:
+            self.publish([poll_nudge(job_id, version, countdown_s=in_s, polls=polls)])
 
     def tell(self, job_id: str) -> None:
         """Nudge the messages that a change of this job has just written."""

@@ -60,6 +60,7 @@ def _claimed(row: Any, job: Any) -> OutputClaim:
         document=row.document,
         link_expired=row.link_expired,
         attempts=row.attempts,
+        refusals=row.refusals,
         tenant=job.tenant,
         account=job.account,
         model=job.model,
@@ -122,16 +123,16 @@ def postpone(
     error: str,
     who: str,
     link_expired: bool = False,
-    url: str | None = None,
+    refused: bool = False,
 ) -> bool:
-    """Put a copy off: what went wrong, when it is tried again, and a fresh URL where there is one."""
+    """Put a copy off: what went wrong, when it is tried again, and whether the next try needs a fresh link."""
     values: dict[str, Any] = {"due_at": clock(wait_s), "executions": 0, "error": error, "link_expired": link_expired}
-    if url is not None:
-        values["url"] = url
+    if refused:
+        values["refusals"] = outputs.c.refusals + 1
     with database.write() as tx:
         if not tx.execute(update(outputs).where(_held(claim)).values(**values)).rowcount:
             return False
-        if claim.attempts == 1 or link_expired or url is not None:
+        if claim.attempts == 1 or link_expired:
             write_event(tx, claim.job_id, "output_postponed", f"output {claim.index}: {error}", who=who)
     return True
 

@@ -121,7 +121,8 @@ def _kie_still_has_it(tx: Connection, row: Any) -> bool:
 
 def _store_again(tx: Connection, row: Any, who: str) -> JobState:
     failed = (outputs.c.job_id == row.id) & (outputs.c.state == OutputState.FAILED)
-    again = {"state": OutputState.PENDING, "due_at": clock(), "link_expired": True, "attempts": 0, "executions": 0}
+    again = {"state": OutputState.PENDING, "due_at": clock(), "link_expired": True, "attempts": 0}
+    again |= {"refusals": 0, "executions": 0}
     tx.execute(update(outputs).where(failed).values(**again, reason=None, error=None))
     restored = change(JobState.FAIL, Event.RESTORED, "stored again, free of charge", due_in_s=SETTLE_EVERY_S)
     write_change(tx, row.id, JobState.FAIL, restored, who=who)

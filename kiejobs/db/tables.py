@@ -81,6 +81,7 @@ class JobRow(Base):
     provider_task_id: Mapped[str | None]
     polls: Mapped[int] = mapped_column(default=0)
     troubles: Mapped[int] = mapped_column(default=0)
+    empty_looks: Mapped[int] = mapped_column(default=0)
     word: Mapped[str | None]
     progress: Mapped[float | None]
     executions: Mapped[int] = mapped_column(default=0)
@@ -218,6 +219,8 @@ class OutputRow(Base):
     nudges: Mapped[int] = mapped_column(default=0)
     renudge_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
+    refusals: Mapped[int] = mapped_column(default=0)
+    """Tries that brought bytes which are no result."""
     executions: Mapped[int] = mapped_column(default=0)
     url: Mapped[str | None]
     document: Mapped[str | None]

@@ -74,6 +74,8 @@ def _columns(before: JobState, change: Change) -> dict[str, Any]:
         columns |= {"reason": change.reason, "code": change.code, "ended_at": clock() if ended else None}
     if change.event in (Event.SEEN, Event.TIMED_OUT):
         columns["troubles"] = jobs.c.troubles + 1 if change.trouble else 0
+    if change.empty:
+        columns["empty_looks"] = jobs.c.empty_looks + 1
     if change.word is not None:
         columns["word"] = change.word
     if change.progress is not None:

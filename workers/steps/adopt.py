@@ -17,7 +17,6 @@ from kiejobs.errors import KieJobsError
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.adoption import Sent, mismatch
 from kiejobs.kie.families import family
-from kiejobs.nudge import poll_nudge
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ def _adopted(rt: Runtime, claim: Claim, named: Named) -> bool:
         )
         orders.close_candidate(tx, named, claim.id, refused=None, who=rt.who)
     if standing and standing.state is JobState.WAITING:
-        rt.publish([poll_nudge(claim.id, standing.version, countdown_s=standing.due_in_s or 0.0)])
+        rt.look_again(claim.id, standing.version, standing.due_in_s)
     return standing is not None
 
 
@@ -75,6 +74,5 @@ def _later(rt: Runtime, claim: Claim, named: Named | None, again_s: float | None
         due = named.deadline_at + timedelta(seconds=ledger.LAPSE_AFTER_S)
     with rt.database.write() as tx:
         orders.look_later(tx, claim.id, version=claim.version, due=due)
-    if again_s is not None:
-        rt.publish([poll_nudge(claim.id, claim.version, countdown_s=again_s)])
+    rt.look_again(claim.id, claim.version, again_s)
     return False

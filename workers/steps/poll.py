@@ -8,8 +8,7 @@ from kiejobs.decisions import Change, after_poll, after_trouble
 from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.families import family
-from kiejobs.nudge import poll_nudge, store_nudge
-from kiejobs.pacing import MAX_WAIT_S
+from kiejobs.nudge import store_nudge
 from workers.runtime import Runtime
 from workers.steps.adopt import adopt
 
@@ -53,7 +52,7 @@ def _look(rt: Runtime, claim: Claim) -> tuple[Change, Any]:
 def _go_on(rt: Runtime, claim: Claim, change: Change) -> None:
     if change.state is JobState.STORING:
         rt.publish([store_nudge(claim.id, index) for index in range(len(change.results))])
-    elif change.state is JobState.WAITING and change.due_in_s is not None and change.due_in_s <= MAX_WAIT_S:
-        rt.publish([poll_nudge(claim.id, claim.version, countdown_s=change.due_in_s, polls=claim.polls)])
+    elif change.state is JobState.WAITING:
+        rt.look_again(claim.id, claim.version, change.due_in_s, polls=claim.polls)
     elif change.state is not claim.state:
         rt.tell(claim.id)

@@ -111,13 +111,16 @@ def _put_off(rt: Runtime, claim: OutputClaim, error: KieJobsError) -> None:
         return
     first_refusal = isinstance(error, SourceExpired) and not claim.link_expired
     wait_s = 0.0 if first_refusal or isinstance(error, Stopped) else retry_copy_s(claim.attempts)
-    renew = claim.link_expired or isinstance(error, SourceExpired) or error.disposition is Disposition.FAIL
-    put_off = copies.postpone(rt.database, claim, wait_s=wait_s, error=str(error), link_expired=renew, who=rt.who)
+    refused = error.disposition is Disposition.FAIL
+    renew = claim.link_expired or isinstance(error, SourceExpired) or refused
+    put_off = copies.postpone(
+        rt.database, claim, wait_s=wait_s, error=str(error), link_expired=renew, refused=refused, who=rt.who
+    )
     if put_off and wait_s <= MAX_WAIT_S and not rt.stopping.is_set():
         rt.publish([store_nudge(claim.job_id, claim.index, countdown_s=wait_s)])
 
 
 def _is_final(claim: OutputClaim, error: KieJobsError) -> bool:
-    if error.disposition is Disposition.FAIL and claim.attempts >= TRIES_FOR_BYTES:
+    if error.disposition is Disposition.FAIL and claim.refusals + 1 >= TRIES_FOR_BYTES:
         return True
     return claim.age_s > KIE_KEEPS_S

@@ -13,7 +13,6 @@ from kiejobs.db.deliveries import TELLS
 from kiejobs.errors import DatabaseUnavailable
 from kiejobs.jobs import JobState
 from kiejobs.kie.families import family
-from kiejobs.nudge import poll_nudge
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def record(rt: Runtime, intent: ledger.Intent, outcome: Outcome) -> None:
     if standing and standing.state in TELLS:
         rt.tell(intent.job_id)
     if standing and standing.state is JobState.WAITING:
-        rt.publish([poll_nudge(intent.job_id, standing.version, countdown_s=standing.due_in_s or 0.0)])
+        rt.look_again(intent.job_id, standing.version, standing.due_in_s)
 
 
 def _settle(rt: Runtime, intent: ledger.Intent, outcome: Outcome) -> ledger.Standing | None:
