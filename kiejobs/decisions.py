@@ -219,7 +219,7 @@ def after_trouble(claim: Claim, note: str, pace: Pace) -> Change:
 
 def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **details: object) -> Change:
     if claim.state is JobState.WAITING and claim.elapsed_s >= pace.timeout_s:
-        tail_s = pacing.tail_s(claim.elapsed_s)
+        tail_s = min(pacing.tail_s(claim.elapsed_s), max(pace.salvage_s - claim.elapsed_s, 0.0))
         minutes = f"{pace.timeout_s / 60:g} minutes"
         note = f"no result after {minutes}; looking goes on more slowly. {note}"
         return change(claim.state, Event.TIMED_OUT, note, due_in_s=tail_s, trouble=trouble, **details)
@@ -227,7 +227,7 @@ def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **detai
         message = f"no result after {pace.salvage_s / 3600:g} hours. {note}"
         return _ended(claim.state, Event.GIVEN_UP, Reason.NO_RESULT, "", message)
     if claim.state is JobState.TIMEOUT:
-        due_in_s = pacing.tail_s(claim.elapsed_s)
+        due_in_s = min(pacing.tail_s(claim.elapsed_s), pace.salvage_s - claim.elapsed_s)
     else:
         due_in_s = pacing.next_look_s(
             claim.elapsed_s,

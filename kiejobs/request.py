@@ -97,20 +97,20 @@ def _input(request: Mapping[str, Any]) -> dict[str, Any]:
         given = _mapping(request, "options")
         if request.get("prompt") is not None:
             given = {"prompt": _text(request, "prompt"), **given}
-    if len(repr(given)) > MAX_INPUT_BYTES:
-        raise InvalidInput("the input is larger than 1 MiB", field="input", allowed="at most 1 MiB; upload files first")
-    _refuse_unserialisable(given)
     return given
 
 
-def _refuse_unserialisable(given: dict[str, Any]) -> None:
+def _refuse_unwritable(given: Any, name: str) -> None:
+    """Refuse what is no JSON, what no database takes, and what is too much."""
     try:
         text = json.dumps(given, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"the input is no JSON: {error}", field="input", allowed="JSON values") from None
+        size_bytes = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name} is no JSON: {type(error).__name__}", field=name, allowed="JSON values") from None
     if "\\u0000" in text:
-        raise InvalidInput("the input holds a NUL character", field="input", allowed="text without NUL")
+        raise InvalidInput(f"{name} holds a NUL character", field=name, allowed="text without NUL")
+    if size_bytes > MAX_INPUT_BYTES:
+        raise InvalidInput(f"{name} is larger than 1 MiB", field=name, allowed="at most 1 MiB; upload files first")
 
 
 def _text(request: Mapping[str, Any], name: str, *, default: str | None = None, longest: int = 500) -> str:
@@ -123,6 +123,7 @@ def _text(request: Mapping[str, Any], name: str, *, default: str | None = None, 
         raise InvalidInput(
             f"{name} is longer than {longest} characters", field=name, allowed=f"at most {longest} characters"
         )
+    _refuse_unwritable(value, name)
     return value
 
 
@@ -132,6 +133,7 @@ def _mapping(request: Mapping[str, Any], name: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} is no JSON object", field=name, given=value, allowed="a JSON object")
+    _refuse_unwritable(dict(value), name)
     return dict(value)
 
 

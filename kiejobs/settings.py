@@ -54,14 +54,24 @@ class AccountSettings(BaseModel):
     key: SecretStr
     hmac_key: SecretStr | None = None
     create_limit: int | None = Field(default=None, ge=1)
-    query_limit_per_s: float | None = Field(default=None, gt=0)
+    query_limit_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @field_validator("key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        return usable_key(value)
 
 
 class Settings(BaseSettings):
     """Everything that can be set. Each field's alias is its name in the environment."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore", populate_by_name=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
     api_key: SecretStr | None = Field(None, alias="KIE_API_KEY", description="Key of account `default`.")
@@ -186,9 +196,14 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         pairs = [entry.strip().rpartition(":") for entry in value.split(",") if entry.strip()]
-        if not all(host and port.isdecimal() for host, _, port in pairs):
+        if not all(_HOST.fullmatch(host) and port.isdecimal() for host, _, port in pairs):
             raise ValueError("write host:port, separated by commas")
         return frozenset((host.strip("[]").lower(), int(port)) for host, _, port in pairs)
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        return usable_key(value) if value and value.get_secret_value().strip() else None
 
     @field_validator("spend_caps", mode="before")
     @classmethod
@@ -325,6 +340,8 @@ def load(**overrides: Any) -> Settings:
             raise SettingsError(said, remedy="See docs/settings.md.") from None
         name = environment_name(str(first["loc"][0]))
         raise SettingsError(f"{name}: {said}", remedy=f"Set {name} as docs/settings.md describes.") from None
+    except UnicodeDecodeError:
+        raise SettingsError("`.env` is no UTF-8 text", remedy="Save it as UTF-8, one NAME=value per line.") from None
     except SourceError:
         raise SettingsError(
             "KIEJOBS_ACCOUNTS is no JSON", remedy='Write it like {"main": {"key": "…"}}, see docs/settings.md.'
@@ -344,6 +361,17 @@ def kept_secret(path: Path) -> str:
     finally:
         fresh.unlink()
     return path.read_text().strip()
+
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+def usable_key(value: SecretStr) -> SecretStr:
+    """Return a key without the blanks around it; ValueError where no HTTP header could carry it."""
+    key = value.get_secret_value().strip()
+    if not key or not all("!" <= letter <= "~" for letter in key):
+        raise ValueError("a key is printable ASCII without blanks")
+    return SecretStr(key)
 
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -389,7 +417,7 @@ def _refuse_misspelt() -> None:
 def _dotenv_names() -> set[str]:
     try:
         lines = Path(".env").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return set()
     found = (re.match(r"\s*(?:export\s+)?(KIEJOBS_\w+)\s*=", line) for line in lines)
     return {match.group(1) for match in found if match}

@@ -35,7 +35,11 @@ class Crowd:
             if stale:
                 self._counted_at = now  # one thread counts, the others go by the last figure
         if stale:
-            self._jobs = self._count()
+            try:
+                self._jobs = self._count()
+            except BaseException:
+                self._counted_at = float("-inf")
+                raise
         return self._jobs / self.rate_per_s()
 
     def rate_per_s(self) -> float:

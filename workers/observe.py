@@ -17,7 +17,7 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_BEARER = re.compile(r"(?i)(bearer\s+|authorization['\"]?\s*[:=]\s*)[^\s'\",}]+")
+_BEARER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer\s+|basic\s+)?|bearer\s+)[^\s'\",}]+")
 _USERINFO = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
 
 
@@ -51,7 +51,11 @@ class Redactor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the line; every line passes."""
-        record.msg, record.args = self.clean(record.getMessage()), ()
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - a log line whose arguments do not fit must not end what it tells of
+            text = str(record.msg)
+        record.msg, record.args = self.clean(text), ()
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         if record.exc_text:

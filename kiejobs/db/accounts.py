@@ -21,6 +21,7 @@ from kiejobs.jobs import SubmissionState
 PAUSE_FIRST_S = 60.0
 PAUSE_MAX_S = 1800.0
 BUSY_MAX_S = 300.0
+LONGEST_CALL_S = 3600.0
 PROBATION_LOOK_S = 5.0
 """How long a job of a model on probation stays out of the line while another one tries."""
 
@@ -68,20 +69,20 @@ def free_creates(tx: Connection, account: str, budget: Budget) -> int:
     used = tx.scalar(select(func.count()).where(submissions.c.account == account, recent)) or 0
     free = max(budget.limit - used, 0)
     if row and row.pause_code:
-        return 0 if _sending(tx, account, budget.window_s) else min(free, 1)
+        return 0 if _sending(tx, account) else min(free, 1)
     return free
 
 
-def _sending(tx: Connection, account: str, window_s: float, model: str | None = None) -> bool:
+def _sending(tx: Connection, account: str, model: str | None = None) -> bool:
     """Say whether a create call of the account (and model) is in flight."""
     mine = (submissions.c.account == account) & (submissions.c.state == SubmissionState.SENDING)
-    mine &= submissions.c.sending_at > clock(-window_s)
+    mine &= submissions.c.sending_at > clock(-LONGEST_CALL_S)  # bounds what is read; none is in flight for longer
     if model is not None:
         mine &= submissions.c.model == model
     return tx.scalar(select(submissions.c.id).where(mine).limit(1)) is not None
 
 
-def model_hold_s(tx: Connection, account: str, model: str, budget: Budget) -> tuple[float, str] | None:
+def model_hold_s(tx: Connection, account: str, model: str) -> tuple[float, str] | None:
     """Say for how long a job of this model must stay out of the line, and why; None where it may be sent."""
     row = tx.execute(select(accounts.c.models_paused, clock().label("now")).where(accounts.c.name == account)).first()
     paused = (row.models_paused or {}).get(model) if row else None
@@ -91,16 +92,19 @@ def model_hold_s(tx: Connection, account: str, model: str, budget: Budget) -> tu
     why = f"model {model} is switched off at Kie ({paused['code']}): {paused['note']}"
     if left_s > 0:
         return left_s, why
-    return (PROBATION_LOOK_S, why) if _sending(tx, account, budget.window_s, model) else None
+    return (PROBATION_LOOK_S, why) if _sending(tx, account, model) else None
 
 
-def learn(tx: Connection, account: str, model: str, outcome: Outcome, *, busy_s: float) -> str | None:
+def learn(
+    tx: Connection, account: str, model: str, outcome: Outcome, *, sent_at: datetime, busy_s: float
+) -> str | None:
     """Pause or resume by what a create call brought; the caller holds the account's lock.
 
-    Returns the words of an alert where something was paused that was not before.
+    A create that was sent before a pause began says nothing about that pause: a burst of refusals is one pause, and a
+    late acceptance does not end it. Returns the words of an alert where something was paused that was not before.
     """
     row = tx.execute(select(accounts, clock().label("now")).where(accounts.c.name == account)).first()
-    if row is None:
+    if row is None or (row.paused_at is not None and sent_at < row.paused_at and _about_the_account(outcome)):
         return None
     match outcome:
         case Accepted():
@@ -117,17 +121,27 @@ def learn(tx: Connection, account: str, model: str, outcome: Outcome, *, busy_s:
     return None
 
 
+def _about_the_account(outcome: Outcome) -> bool:
+    return isinstance(outcome, Accepted | Busy) or (isinstance(outcome, Refused) and outcome.scope is Scope.ACCOUNT)
+
+
 def _resume(tx: Connection, row: Any, model: str) -> None:
     left = {name: paused for name, paused in (row.models_paused or {}).items() if name != model}
     if row.pause_code or len(left) != len(row.models_paused or {}):
-        cleared = {"paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None}
+        cleared = {"paused_at": None, "paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None}
         tx.execute(update(accounts).where(accounts.c.name == row.name).values(models_paused=left, **cleared))
 
 
 def _pause(tx: Connection, row: Any, code: str, note: str, *, first_s: float, longest_s: float) -> None:
     again = row.pause_code == code
     pause_s = min(row.pause_s * 2 if again else first_s, longest_s)
-    values = {"paused_until": clock(pause_s), "pause_s": pause_s, "pause_code": code, "pause_note": note}
+    values = {
+        "paused_at": clock(),
+        "paused_until": clock(pause_s),
+        "pause_s": pause_s,
+        "pause_code": code,
+        "pause_note": note,
+    }
     tx.execute(update(accounts).where(accounts.c.name == row.name).values(**values))
 
 
@@ -143,7 +157,8 @@ def _pause_model(tx: Connection, row: Any, model: str, outcome: Refused) -> bool
 
 def resume(database: Database, account: str) -> None:
     """End an account's pause by a person's word; the next refusal pauses it again."""
-    cleared = {"paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None, "models_paused": None}
+    cleared = {"paused_at": None, "paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None}
+    cleared["models_paused"] = None
     with database.write() as tx:
         lock_account(tx, account)
         tx.execute(update(accounts).where(accounts.c.name == account).values(**cleared))

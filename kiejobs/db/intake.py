@@ -61,15 +61,17 @@ def enter(database: Database, new: list[NewJob], *, spacing_s: float, nudge_belo
 
     IdempotencyConflict where a key was used for another request; then none of the list is accepted.
     """
-    try:
-        with database.write() as tx:
-            return _enter(tx, new, spacing_s, nudge_below)
-    except IntegrityError:  # somebody else entered the same key between our look and our insert: look again
+    # In the order of their keys, so that two batches with the same keys wait for each other instead of deadlocking.
+    order = sorted(range(len(new)), key=lambda at: (new[at].idempotency_key or "", new[at].id or ""))
+    ordered = [new[at] for at in order]
+    for _ in range(len(new) + 1):
         try:
             with database.write() as tx:
-                return _enter(tx, new, spacing_s, nudge_below)
-        except IntegrityError:
-            raise IdempotencyConflict("the job's id is taken by another tenant") from None
+                entered = dict(zip(order, _enter(tx, ordered, spacing_s, nudge_below), strict=True))
+            return [entered[at] for at in range(len(new))]
+        except IntegrityError:  # somebody else entered one of the keys between our look and our insert: look again
+            continue
+    raise IdempotencyConflict("the job's id is taken by another tenant")
 
 
 def _enter(tx: Connection, new: list[NewJob], spacing_s: float, nudge_below: int) -> list[Entered]:
@@ -110,10 +112,10 @@ def _earlier(
     if job.id is None and job.idempotency_key is None:
         return None
     same = in_this_call.get((job.tenant, job.idempotency_key or ""))
-    if same is None:
-        mine = jobs.c.id == job.id if job.id else jobs.c.idempotency_key == job.idempotency_key
-        row = tx.execute(select(jobs.c.id, jobs.c.request_hash).where(jobs.c.tenant == job.tenant, mine)).first()
-        same = (row.id, row.request_hash) if row else None
+    for mine in (jobs.c.id == job.id if job.id else None, jobs.c.idempotency_key == job.idempotency_key):
+        if same is None and mine is not None and (job.id or job.idempotency_key):
+            row = tx.execute(select(jobs.c.id, jobs.c.request_hash).where(jobs.c.tenant == job.tenant, mine)).first()
+            same = (row.id, row.request_hash) if row else None
     if same and same[1] != digest:
         name = job.id or job.idempotency_key
         raise IdempotencyConflict(f"{name!r} was used before, for another request (job {same[0]})")

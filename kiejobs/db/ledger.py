@@ -124,7 +124,7 @@ def begin(
         return Declined("quarantined")
     if not may_be_sent(tx, job_id, account, row.line_at, budget):
         return Declined("the account's create budget is used up, or others stand before it")
-    hold = model_hold_s(tx, account, row.model, budget)
+    hold = model_hold_s(tx, account, row.model)
     if hold is not None:
         return _held(tx, row, hold[1], hold[0], who)
     reserved = spend.reserve(tx, row.tenant, row.model, caps[row.tenant]) if row.tenant in caps else None
@@ -195,7 +195,7 @@ def settle(
     follows = job.submission_id == submission_id
     another = _switch(tx, job, outcome) if follows else None
     if another is None:
-        alert = learn(tx, found.account, found.model, outcome, busy_s=busy_s)
+        alert = learn(tx, found.account, found.model, outcome, sent_at=found.sending_at, busy_s=busy_s)
         if alert:
             write_event(tx, found.job_id, "alert", alert, who=who)
     if not follows:
@@ -205,6 +205,9 @@ def settle(
         return None
     lost = job.reason == Reason.SUBMISSION_LOST
     changes = after_create(JobState(job.state), outcome, pace=pace, cancel=job.cancel_requested, lost=lost)
+    if not changes and isinstance(outcome, Accepted):
+        note = f"Kie took the task as {outcome.task_id} for a job that is {job.state} (billed, not followed)"
+        write_event(tx, found.job_id, "alarm", note, who=who)
     return _follow(tx, job, [another] if another else changes, outcome, who)
 
 

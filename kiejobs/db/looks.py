@@ -1,8 +1,9 @@
 """Looks at Kie's record: claiming the right to one, and writing what came of it. Two statements for an ordinary look."""
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import exists, func, or_, select, true, update
 
 from kiejobs.db import spend
 from kiejobs.db.clock import clock
@@ -21,11 +22,17 @@ _NAMED = exists().where(candidates.c.submission_id == jobs.c.submission_id, cand
 _LOOKED_AT = or_(jobs.c.state.in_(WATCHED), jobs.c.state.in_(UNSURE) & _NAMED)
 
 
-def claim(database: Database, job_id: str, version: int, *, claim_s: float) -> Claim | None:
-    """Take the one look that `version` stands for; None where it was taken, or the job has moved on."""
+def claim(
+    database: Database, job_id: str, version: int, *, claim_s: float, accounts: Collection[str] | None = None
+) -> Claim | None:
+    """Take the one look that `version` stands for; None where it was taken, or the job has moved on.
+
+    With `accounts`, the ones that this process has keys for, only their jobs; others are left as they are.
+    """
+    mine = jobs.c.account.in_(accounts) if accounts is not None else true()
     statement = (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.version == version, _LOOKED_AT)
+        .where(jobs.c.id == job_id, jobs.c.version == version, mine, _LOOKED_AT)
         .values(
             version=jobs.c.version + 1,
             executions=jobs.c.executions + 1,

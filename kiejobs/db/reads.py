@@ -10,6 +10,9 @@ from kiejobs.db.tables import events, in_state, jobs, outputs, payloads, submiss
 from kiejobs.errors import Reason
 from kiejobs.jobs import Event, Job, JobState, Output, OutputState, PublicState, public_state
 
+READ_AT_ONCE = 500
+"""Ids per statement: databases bound the number of parameters."""
+
 
 def job(database: Database, job_id: str, *, tenant: str) -> Job | None:
     """Read one job with its outputs; None where the tenant has no such job."""
@@ -20,8 +23,11 @@ def job(database: Database, job_id: str, *, tenant: str) -> Job | None:
 
 def jobs_of(database: Database, ids: list[str]) -> list[Job]:
     """Read jobs by id, in the order of the ids."""
+    found: dict[str, Job] = {}
     with database.read() as connection:
-        found = {job.id: job for job in _jobs(connection, jobs.c.id.in_(ids), limit=len(ids))}
+        for start in range(0, len(ids), READ_AT_ONCE):
+            some = ids[start : start + READ_AT_ONCE]
+            found |= {job.id: job for job in _jobs(connection, jobs.c.id.in_(some), limit=len(some))}
     return [found[job_id] for job_id in ids if job_id in found]
 
 

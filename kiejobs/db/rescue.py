@@ -7,7 +7,7 @@ doubled gap) and lets the step's own claim decide. Safe to run twice, or from tw
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs.db.clock import clock
@@ -52,23 +52,26 @@ def overdue_outputs(database: Database, *, grace_s: float, limit: int = BATCH) -
     return [Overdue(row.job_id, "", row.version, row.nudges, row.position) for row in rows]
 
 
-def mark_nudged(database: Database, rows: list[Overdue]) -> None:
-    """Remember that these jobs are nudged now; the next rescue of each waits twice as long."""
+def mark_nudged(database: Database, rows: list[Overdue]) -> list[Overdue]:
+    """Remember that these jobs are nudged now; the next rescue of each waits twice as long.
+
+    Returns those that nobody else has nudged or claimed meanwhile: of two sweeps at once, one nudges a row.
+    """
     with database.write() as tx:
-        for row in rows:
-            tx.execute(update(jobs).where(jobs.c.id == row.job_id).values(**_nudged(jobs, row)))
+        return [row for row in rows if _mark(tx, jobs, row, jobs.c.id == row.job_id)]
 
 
-def mark_outputs_nudged(database: Database, rows: list[Overdue]) -> None:
-    """Remember that these outputs are nudged now."""
+def mark_outputs_nudged(database: Database, rows: list[Overdue]) -> list[Overdue]:
+    """Remember that these outputs are nudged now; returns those that nobody else took meanwhile."""
     with database.write() as tx:
-        for row in rows:
-            mine = (outputs.c.job_id == row.job_id) & (outputs.c.position == row.index)
-            tx.execute(update(outputs).where(mine).values(**_nudged(outputs, row)))
+        mine = (outputs.c.job_id, outputs.c.position)
+        return [row for row in rows if _mark(tx, outputs, row, (mine[0] == row.job_id) & (mine[1] == row.index))]
 
 
-def _nudged(table: Table, row: Overdue) -> dict[str, Any]:
-    return {"nudges": table.c.nudges + 1, "renudge_at": clock(renudge_s(row.nudges))}
+def _mark(tx: Connection, table: Table, row: Overdue, mine: ColumnElement[bool]) -> bool:
+    unchanged = mine & (table.c.version == row.version) & (table.c.nudges == row.nudges)
+    values = {"nudges": table.c.nudges + 1, "renudge_at": clock(renudge_s(row.nudges))}
+    return bool(tx.execute(update(table).where(unchanged).values(**values)).rowcount)
 
 
 def settle_storing(database: Database, job_id: str, *, who: str) -> bool:

@@ -86,6 +86,11 @@ def _parsed(url: str) -> URL:
             "KIEJOBS_DATABASE_URL is no address of a database",
             remedy="Write it like postgresql+psycopg://user:password@host:5432/name, or sqlite:////path/kiejobs.db.",
         ) from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise SettingsError(
+            "KIEJOBS_DATABASE_URL names a database in memory, which no other process can see",
+            remedy="Write it like sqlite:////path/kiejobs.db.",
+        )
     if parsed.get_backend_name() not in ("postgresql", "sqlite"):
         raise SettingsError(
             f"KIEJOBS_DATABASE_URL names {parsed.get_backend_name()}, which kiejobs does not run on",

@@ -16,6 +16,7 @@ from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import jobs, submissions
 from kiejobs.jobs import ENDED, SubmissionState
+from kiejobs.writable import writable_credits
 
 LEARNING_LOOK_S = 10.0
 CAP_LOOK_S = 600.0
@@ -90,7 +91,7 @@ def _is_learning(tx: Connection, today: Any) -> bool:
 def learned(tx: Connection, job_id: str, credits: Decimal) -> None:
     """Write down what Kie says the job's task cost."""
     mine = select(jobs.c.submission_id).where(jobs.c.id == job_id).scalar_subquery()
-    tx.execute(update(submissions).where(submissions.c.id == mine).values(credits=credits))
+    tx.execute(update(submissions).where(submissions.c.id == mine).values(credits=writable_credits(credits)))
 
 
 def totals(database: Database, *, tenant: str | None = None, days: int = 30) -> list[Spend]:

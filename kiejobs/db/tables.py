@@ -24,14 +24,39 @@ from sqlalchemy import (
     literal,
     text,
 )
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.types import TypeDecorator
 
 from kiejobs.db.clock import UtcTime, clock
 from kiejobs.jobs import JobState
+from kiejobs.writable import writable
 
 Id = Uuid(as_uuid=False)
 Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+class AnyText(TypeDecorator[str]):
+    """Text from anywhere: what no database takes is left out when it is written."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        """Write a text."""
+        return writable(value)
+
+
+class AnyJson(TypeDecorator[dict[str, Any]]):
+    """JSON from anywhere: what no database takes is left out when it is written."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
+        """Write an object."""
+        return writable(value)
 
 
 class Base(DeclarativeBase):
@@ -47,9 +72,9 @@ class Base(DeclarativeBase):
     )
     type_annotation_map: ClassVar = {
         datetime: UtcTime(),
-        dict[str, Any]: JSON(),
+        dict[str, Any]: AnyJson(),
         Decimal: Numeric(14, 4),
-        str: Text(),
+        str: AnyText(),
     }
 
 
@@ -315,6 +340,7 @@ class AccountRow(Base):
     __tablename__ = "accounts"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    paused_at: Mapped[datetime | None]
     paused_until: Mapped[datetime | None]
     pause_s: Mapped[float] = mapped_column(default=0.0)
     pause_code: Mapped[str | None]

@@ -14,6 +14,7 @@ from kiejobs.db.tables import events, jobs, outputs
 from kiejobs.decisions import Change
 from kiejobs.jobs import ENDED, JobState, OutputState
 from kiejobs.lifecycle import Event
+from kiejobs.writable import writable_credits
 
 
 def write_event(
@@ -81,7 +82,7 @@ def _columns(before: JobState, change: Change) -> dict[str, Any]:
     if change.progress is not None:
         columns["progress"] = change.progress
     if change.credits is not None:
-        columns["credits"] = change.credits
+        columns["credits"] = writable_credits(change.credits)
     if change.late:
         columns["late"] = True
     if change.state is JobState.QUEUED and not change.in_line:

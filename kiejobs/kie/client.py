@@ -12,8 +12,7 @@ from ssl import SSLCertVerificationError
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 
 from kiejobs import __version__
 from kiejobs.answers import Accepted, NotSent, Outcome, Snapshot, Unknown
@@ -36,8 +35,7 @@ class KieClient:
         self.base_url = base_url
         self.timeout_s = timeout_s
         self._key = key
-        self._reads = _session(DeadlineAdapter(pool_connections=1, pool_maxsize=pool_size))
-        self._creates = _session(DeadlineAdapter(pool_connections=1, pool_maxsize=1))
+        self._reads = _Session(pool_size)
 
     def __repr__(self) -> str:
         return f"KieClient({self.base_url!r})"
@@ -51,25 +49,30 @@ class KieClient:
         *,
         may_start: Callable[[], bool] = lambda: True,
     ) -> Outcome:
-        """Buy a generation with exactly one POST. `may_start` is asked last, right before anything is sent."""
+        """Buy a generation with exactly one POST, on a connection of its own.
+
+        `may_start` is asked last, when the connection stands and before a byte is sent on it.
+        """
         call = family.create(model, request, callback_url)
         payload = json.dumps(call.body, ensure_ascii=False).encode()
+        deadline_s = family.create_deadline_s or self.timeout_s
         if not may_start():
             return NotSent("too long after the intent was committed; the intent is given back")
         try:
-            answer = self._call(self._creates, call, payload, family.create_deadline_s or self.timeout_s, fresh=True)
+            with _Session(1) as session:  # a create never rides on a kept connection that may just be dying
+                answer = self._call(session, call, payload, deadline_s, may_start)
+            task_id = family.task_id(answer) if answer.ok else None
+            return Accepted(task_id) if task_id else refusal(answer)
         except requests.ConnectionError as error:
             return _not_sent_or_unknown(error)
-        except (requests.RequestException, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, money may have been spent: that is an outcome
             return Unknown(f"no readable answer: {_named(error)}")
-        task_id = family.task_id(answer) if answer.ok else None
-        return Accepted(task_id) if task_id else refusal(answer)
 
     def record(self, family: Family, task_id: str) -> tuple[Snapshot, Any]:
         """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled."""
         answer = self._read(family.read(task_id))
         code = answer.effective_code
-        readable = answer.ok or (answer.parsed and code in NOT_VISIBLE_CODES | FAILED_CODES)
+        readable = answer.ok or answer.code in NOT_VISIBLE_CODES | FAILED_CODES  # a gateway's bare status says nothing
         if not readable:
             raise KieUnavailable(f"Kie answered {code}: {answer.message}")
         return family.snapshot(answer), answer.data
@@ -94,7 +97,7 @@ class KieClient:
         payload = json.dumps(call.body).encode() if call.body is not None else None
         try:
             answer = self._call(self._reads, call, payload, self.timeout_s)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise KieUnavailable(f"no readable answer: {_named(error)}") from None
         if answer.effective_code in THROTTLED:
             raise KieThrottled(f"Kie answered {answer.effective_code}: {answer.message}")
@@ -103,14 +106,19 @@ class KieClient:
         return answer
 
     def _call(
-        self, session: requests.Session, call: Call, payload: bytes | None, timeout_s: float, *, fresh: bool = False
+        self,
+        session: requests.Session,
+        call: Call,
+        payload: bytes | None,
+        timeout_s: float,
+        may_start: Callable[[], bool] = lambda: True,
     ) -> Envelope:
         headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", "User-Agent": USER_AGENT}
         if payload is not None:
             headers["Content-Type"] = "application/json"
-        if fresh:
-            headers["Connection"] = "close"  # a create never rides on a kept connection that may just be dying
-        with Watch(timeout_s) as watch:
+        if session is not self._reads:
+            headers["Connection"] = "close"
+        with Watch(timeout_s, may_start) as watch:
             response = session.request(
                 call.method,
                 self.base_url + call.path,
@@ -128,12 +136,19 @@ class KieClient:
             return envelope(response.status_code, body)
 
 
-def _session(adapter: HTTPAdapter) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+class _Session(requests.Session):
+    """A session that takes nothing from the environment and never looks where a redirect leads."""
+
+    def __init__(self, pool_size: int) -> None:
+        super().__init__()
+        self.trust_env = False
+        adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=pool_size)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: requests would parse the target and read the redirect's whole body, even when told not to follow."""
+        return None
 
 
 def _body(response: requests.Response) -> bytes:

@@ -10,13 +10,15 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
 
 _current = threading.local()
 
@@ -24,9 +26,11 @@ _current = threading.local()
 class Watch:
     """Bounds the HTTP call made inside the `with` block by this thread to `timeout_s` seconds in all."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, may_start: Callable[[], bool] = lambda: True) -> None:
         self.timeout_s = timeout_s
+        self.may_start = may_start
         self.connection: HTTPConnection | None = None
+        self.socket: Any = None
         self.fired = False
         self.done = False
 
@@ -39,7 +43,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.done = True
-        self.connection = None
+        self.connection = self.socket = None
         _current.watch = None
 
     def fire(self) -> None:
@@ -48,7 +52,8 @@ class Watch:
         if self.done:
             return
         self.fired = True
-        found: socket.socket | None = getattr(connection, "sock", None)
+        # An answer that closes its connection takes the socket out of it: so the socket itself is remembered.
+        found: socket.socket | None = self.socket or getattr(connection, "sock", None)
         if found is not None:
             with suppress(OSError):
                 found.shutdown(socket.SHUT_RDWR)
@@ -88,20 +93,32 @@ class _Watchdog:
 _watchdog = _Watchdog()
 
 
-class _WatchedHTTP(HTTPConnection):
+class _Watched:
+    """A connection that shows itself to its thread's watch, and sends nothing once the watch says no."""
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         watch: Watch | None = getattr(_current, "watch", None)
         if watch is not None:
-            watch.connection = self
-        super().request(*args, **kwargs)
-
-
-class _WatchedHTTPS(HTTPSConnection):
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        watch: Watch | None = getattr(_current, "watch", None)
+            watch.connection = cast("HTTPConnection", self)
+        super().request(*args, **kwargs)  # type: ignore[misc]
         if watch is not None:
-            watch.connection = self
-        super().request(*args, **kwargs)
+            watch.socket = cast("HTTPConnection", self).sock
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        watch: Watch | None = getattr(_current, "watch", None)
+        if watch is not None and (watch.fired or not watch.may_start()):
+            this = cast("HTTPConnection", self)
+            this.close()
+            raise NewConnectionError(this, "connected too late to begin")
+
+
+class _WatchedHTTP(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):

@@ -5,11 +5,13 @@ decides only where the body is none (an HTML page, cut JSON). Source: https://do
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from kiejobs.answers import Busy, Outcome, Refused, Scope, Unknown
 from kiejobs.errors import Reason
+from kiejobs.writable import writable
 
 _MESSAGE_CHARACTERS = 500
 
@@ -38,8 +40,8 @@ class Envelope:
 def envelope(http_status: int, body: bytes) -> Envelope:
     """Read an answer leniently. Never raises."""
     try:
-        parsed = json.loads(body)
-    except ValueError:  # includes bytes that are no UTF-8
+        parsed = writable(json.loads(body, parse_constant=_no_number))
+    except (ValueError, RecursionError):  # includes bytes that are no UTF-8
         return Envelope(http_status, None, _words(body), None, parsed=False)
     if not isinstance(parsed, dict):
         return Envelope(http_status, None, _words(body), None, parsed=False)
@@ -47,6 +49,9 @@ def envelope(http_status: int, body: bytes) -> Envelope:
     return Envelope(
         http_status, as_int(parsed.get("code")), str(message)[:_MESSAGE_CHARACTERS], parsed.get("data"), parsed=True
     )
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def as_int(value: Any) -> int | None:
@@ -57,7 +62,7 @@ def as_int(value: Any) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
         return int(value)
     return None
 
@@ -68,14 +73,18 @@ def as_json(value: Any) -> Any:
         if not isinstance(value, str):
             break
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = writable(json.loads(value, parse_constant=_no_number))
+        except (ValueError, RecursionError):
             break
     return value
 
 
+def _no_number(_: str) -> None:
+    """Read NaN and Infinity, which are no JSON, as nothing."""
+
+
 def _words(body: bytes) -> str:
-    text = " ".join(body[:300].decode("utf-8", "replace").split())
+    text = " ".join(writable(body[:300].decode("utf-8", "replace")).split())
     return text[:_MESSAGE_CHARACTERS]
 
 

@@ -286,7 +286,7 @@ def test_the_simulator_takes_its_own_flags() -> None:
 def _program(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "kiejobs.cli", *arguments]
     checkout = str(Path(render.__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": checkout}  # noqa: TID251 - for the child
+    environment = {**os.environ, "PYTHONPATH": checkout}
     return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
 
 

@@ -202,6 +202,22 @@ def test_a_connection_that_is_never_taken_is_not_sent(monkeypatch: pytest.Monkey
     assert isinstance(outcome, NotSent)
 
 
+def test_a_create_whose_deadline_passed_before_it_was_connected_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver in trouble takes longer than the whole call may: nothing is bought that nobody waits for any more."""
+    resolve = socket.getaddrinfo
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        pause(0.5)
+        return resolve(*args, **kwargs)
+
+    with serving(send(whole(ACCEPTED))) as wire:
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        outcome = create(wire.url, timeout_s=0.2)
+        pause(0.02)
+    assert isinstance(outcome, NotSent)
+    assert wire.requests == []
+
+
 def test_a_create_that_may_not_start_is_not_sent() -> None:
     """Too long after its intent was committed: not even a connection is made."""
     with serving(send(whole(ACCEPTED))) as wire:
@@ -255,10 +271,23 @@ def test_whatever_goes_wrong_after_the_request_is_unknown(how: str) -> None:
         assert KEY not in repr(outcome)
 
 
-def test_a_connection_reset_before_the_request_was_read_is_unknown() -> None:
-    """Accepted, then reset: bytes may have been read on the way."""
-    with serving(abort, read=False) as wire:
+def test_a_connection_reset_while_the_request_is_read_is_unknown() -> None:
+    """Some of it was read; who knows how much."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(10)
+        abort(connection)
+
+    with serving(answer, read=False) as wire:
         assert isinstance(create(wire.url), Unknown)
+        assert wire.connections == 1
+
+
+def test_a_connection_reset_as_soon_as_it_is_taken_is_tried_once() -> None:
+    """The reset may come before the connect is over (not sent) or after it (unknown); never is there a second try."""
+    with serving(abort, read=False) as wire:
+        assert isinstance(create(wire.url), NotSent | Unknown)
+        pause(0.02)
         assert wire.connections == 1
 
 

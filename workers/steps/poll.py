@@ -19,7 +19,8 @@ CLAIM_MARGIN_S = 15.0
 
 def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
     """Look once, if `version` is still the row's; None, without any outside call, where it is not."""
-    claim = looks.claim(rt.database, job_id, version, claim_s=rt.settings.http_timeout_s + CLAIM_MARGIN_S)
+    claim_s, accounts = rt.settings.http_timeout_s + CLAIM_MARGIN_S, list(rt.settings.keys)
+    claim = looks.claim(rt.database, job_id, version, claim_s=claim_s, accounts=accounts)
     if claim is None:
         return None
     if looks.is_poison(claim):

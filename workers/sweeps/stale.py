@@ -49,7 +49,7 @@ def _nudge_polls(rt: Runtime) -> int:
     rows += rescue.overdue_jobs(rt.database, JobState.TIMEOUT, grace_s=grace_s)
     chosen = _within_budget(rt, rows)
     if chosen:
-        rescue.mark_nudged(rt.database, chosen)
+        chosen = rescue.mark_nudged(rt.database, chosen)
         rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in chosen])
     return len(chosen)
 
@@ -80,7 +80,7 @@ def _unconfirmed(rt: Runtime) -> int:
     ]
     named = [row for row, what in decided if what == "candidate"]
     if named:
-        rescue.mark_nudged(rt.database, named)
+        named = rescue.mark_nudged(rt.database, named)
         rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in named])
     return len(rows)
 
@@ -88,7 +88,7 @@ def _unconfirmed(rt: Runtime) -> int:
 def _nudge_copies(rt: Runtime) -> int:
     rows = rescue.overdue_outputs(rt.database, grace_s=rt.settings.sweep_grace_s)
     if rows:
-        rescue.mark_outputs_nudged(rt.database, rows)
+        rows = rescue.mark_outputs_nudged(rt.database, rows)
         rt.publish([store_nudge(row.job_id, row.index) for row in rows])
     return len(rows)
 

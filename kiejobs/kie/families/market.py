@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from json import dumps
+from math import isfinite
 from typing import Any
 
 from kiejobs.answers import Broken, Finished, NotVisible, Pending, Result, Snapshot
@@ -16,6 +17,7 @@ from kiejobs.errors import Reason
 from kiejobs.kie.adoption import Echo
 from kiejobs.kie.envelope import Envelope, as_int, as_json
 from kiejobs.kie.family import Call
+from kiejobs.writable import writable_credits
 
 WORKING = frozenset({"waiting", "queuing", "generating"})
 MADE = frozenset({"success"})
@@ -70,13 +72,13 @@ class Market:
         """Read the record by its `state`; a failed task's envelope still has code 200."""
         record = envelope.data
         if not isinstance(record, dict):
-            if envelope.effective_code in FAILED_CODES:
-                return _broken({"failCode": str(envelope.effective_code), "failMsg": envelope.message})
+            if envelope.code in FAILED_CODES:
+                return _broken({"failCode": str(envelope.code), "failMsg": envelope.message})
             return NotVisible(envelope.message or f"code {envelope.effective_code}")
         word = str(record.get("state") or "")
         if word in MADE:
             return Finished(results(record), _credits(record))
-        if word in FAILED or (not word and envelope.effective_code in FAILED_CODES):
+        if word in FAILED or (not word and envelope.code in FAILED_CODES):
             return _broken(record)
         return Pending(word or "no state", _progress(record), known=word in WORKING)
 
@@ -102,7 +104,8 @@ def results(record: dict[str, Any]) -> tuple[Result, ...]:
         found = record.get("response")  # the undocumented twin, seen since autumn 2026
     if not isinstance(found, dict):
         return ()
-    return tuple(dict.fromkeys([*_urls(found), *_songs(found.get("data")), *_document(found.get("resultObject"))]))
+    listed = [*_urls(found), *_songs(found.get("data")), *_document(found.get("resultObject"))]
+    return tuple({result.url or result.document: result for result in reversed(listed)}.values())[::-1]
 
 
 def _urls(found: dict[str, Any]) -> Iterator[Result]:
@@ -161,12 +164,13 @@ def _credits(record: dict[str, Any]) -> Decimal | None:
         found = Decimal(str(value))
     except InvalidOperation:
         return None
-    return found if found.is_finite() else None
+    return writable_credits(found)
 
 
 def _progress(record: dict[str, Any]) -> float | None:
     """0 … 1 from Kie's 0 … 100; absent for nearly every model."""
     try:
-        return min(max(float(record["progress"]) / 100.0, 0.0), 1.0)
-    except (KeyError, TypeError, ValueError):
+        percent = float(record["progress"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return min(max(percent / 100.0, 0.0), 1.0) if isfinite(percent) else None

@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "accounts",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("paused_at", UtcTime(), nullable=True),
         sa.Column("paused_until", UtcTime(), nullable=True),
         sa.Column("pause_s", sa.Double(), nullable=False),
         sa.Column("pause_code", sa.Text(), nullable=True),
