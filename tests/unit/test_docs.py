@@ -31,7 +31,7 @@ def test_every_link_between_the_pages_leads_somewhere():
 def test_the_readmes_python_examples_are_python():
     """What is printed can be pasted."""
     blocks = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         compile(block, "README.md", "exec")
 
