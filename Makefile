@@ -1,6 +1,7 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Needs Python 3.11 or newer; brings everything else.
 
 PYTHON ?= python3
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --quiet
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,16 @@ from workers.runtime import Runtime
 
 POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432"
 OURS = ("KIE_", "KIEJOBS_", "AWS_")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was skipped, by reason: what this machine lacks, and how many tests that cost."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("skipped, because this machine has")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:5}  {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)
