@@ -132,7 +132,7 @@ def _print_account(account: "Account") -> None:
             ("models off", "; ".join(f"{model}: {why}" for model, why in account.models_paused)),
             ("credits", f"{account.credits:g}" if account.credits is not None else "not read yet"),
             ("drift", drift),
-            ("free now", f"{account.free_creates} creates"),
+            ("free now", f"{account.free_creates} creates" if account.free_creates is not None else ""),
         ]
     )
 

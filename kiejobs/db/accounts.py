@@ -48,7 +48,8 @@ class Account:
     checked_at: datetime | None = None
     drift_credits: float | None = None
     """Credits that left the balance and that no known submission explains; None until there are two readings."""
-    free_creates: int = 0
+    free_creates: int | None = None
+    """Creates that may be made now; None where this process has no key, and so no limit, for the account."""
 
 
 def lock_account(tx: Connection, account: str) -> None:
@@ -180,10 +181,10 @@ def listed(database: Database, names: dict[str, Budget]) -> list[Account]:
         rows = {row.name: row for row in connection.execute(select(accounts))}
         free = {name: free_creates(connection, name, budget) for name, budget in names.items()}
         drifts = {name: _drift(connection, row) for name, row in rows.items()}
-    return [_account(name, rows.get(name), free.get(name, 0), drifts.get(name)) for name in sorted({*rows, *names})]
+    return [_account(name, rows.get(name), free.get(name), drifts.get(name)) for name in sorted({*rows, *names})]
 
 
-def _account(name: str, row: Any, free: int, drift: float | None) -> Account:
+def _account(name: str, row: Any, free: int | None, drift: float | None) -> Account:
     if row is None:
         return Account(name, free_creates=free)
     return Account(
