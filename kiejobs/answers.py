@@ -53,6 +53,8 @@ class NotSent:
     """The request never left: nothing can have been made."""
 
     message: str
+    unreachable: bool = False
+    """Whether Kie could not be reached: then others need not try at once."""
 
 
 @dataclass(frozen=True, slots=True)

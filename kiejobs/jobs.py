@@ -130,6 +130,7 @@ class OutputClaim:
 
     job_id: str
     index: int
+    role: str
     version: int
     url: str | None
     document: str | None

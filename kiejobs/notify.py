@@ -6,6 +6,7 @@ redirect is followed, and what it answers is not read.
 """
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ import requests
 from standardwebhooks.webhooks import Webhook
 from urllib3.exceptions import HTTPError
 
-from kiejobs.errors import EgressRefused
+from kiejobs.errors import EgressRefused, SourceUnavailable
 from kiejobs.storage.egress import GuardedSession
 
 GONE = 410
@@ -36,13 +37,22 @@ def post(
     """Send one message once. `at_s` is the time of this try, in seconds since 1970. Never raises for the receiver's sake."""
     payload = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     headers = signed(payload, delivery_id=delivery_id, secrets=secrets, at_s=at_s)
+    until = time.monotonic() + TIMEOUT_S
+
+    def in_time() -> None:
+        if time.monotonic() > until:
+            raise SourceUnavailable(f"no answer within {TIMEOUT_S:g} s")
+
     try:
-        with session.post(
-            url, data=payload.encode(), headers=headers, timeout=(5.0, TIMEOUT_S), stream=True
-        ) as response:
+        with (
+            session.checked(in_time),
+            session.post(url, data=payload.encode(), headers=headers, timeout=(5.0, 5.0), stream=True) as response,
+        ):
             status = response.status_code
     except EgressRefused as error:
         return Answer(delivered=False, gone=True, said=str(error))
+    except SourceUnavailable as error:
+        return Answer(delivered=False, gone=False, said=str(error))
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         return Answer(delivered=False, gone=False, said=f"not reached: {type(error).__name__}")
     return Answer(delivered=200 <= status < 300, gone=status == GONE, said=f"answered {status}")

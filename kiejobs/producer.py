@@ -190,13 +190,14 @@ class KieJobs:
         if not task_id.strip() or len(task_id) > 100:
             raise InvalidInput("a task id is a text of at most 100 characters", field="task_id", given=task_id)
         named = orders.adopt(self.database, _known_id(job_id), task_id.strip(), tenant=self.tenant, who=self.who)
-        self._publisher([nudge.poll_nudge(*named)])
+        if named is not None:
+            self._publisher([nudge.poll_nudge(*named)])
         return self.get(job_id)
 
     def refresh(self, job_id: str) -> Job:
         """Look now instead of at the next due time. Returns at once; the workers look."""
-        state, version, due = orders.refresh(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
-        if state in (JobState.WAITING, JobState.TIMEOUT):
+        version, due = orders.refresh(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
+        if version is not None:
             self._publisher([nudge.poll_nudge(job_id, version)])
         self._publisher([nudge.store_nudge(job_id, index) for index in due])
         return self.get(job_id)

@@ -6,6 +6,7 @@ result from being written.
 
 import re
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
@@ -17,6 +18,8 @@ def writable(value: Any) -> Any:
     """Return text, or JSON with all text in it, without what no database takes."""
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace").decode() if _UNWRITABLE.search(value) else value
+    if isinstance(value, float) and not isfinite(value):
+        return None
     if isinstance(value, list):
         return [writable(one) for one in value]
     if isinstance(value, dict):

@@ -25,19 +25,26 @@ def arrived(rt: Runtime, task_id: str, request: dict[str, Any]) -> str | None:
     try:
         if job_id is None:
             raise InvalidInput("the task id is no UUID, so it cannot be the job's id", field="task_id", given=task_id)
+        if not isinstance(request, dict):
+            raise InvalidInput("the request is no JSON object", field="request", given=request)
         return jobs.enqueue_request(request, id=job_id).id
     except InvalidInput as error:
         refused = intake.enter_refused(
             rt.database,
             tenant=jobs.tenant,
             job_id=job_id or str(uuid.uuid4()),
-            model=str(request.get("model") or "unknown")[:200],
+            model=str(request.get("model") or "unknown")[:200] if isinstance(request, dict) else "unknown",
             message=f"{error.field}: {error}",
         )
         log.warning("message %s refused (%s), see job %s", task_id[:64], error.field, refused)
     except IdempotencyConflict:
         log.warning("message %s dropped: its id or key belongs to another request", task_id[:64])
     return None
+
+
+def is_id(value: object) -> bool:
+    """Say whether a message's job id is one at all."""
+    return isinstance(value, str) and _uuid(value) is not None
 
 
 def _uuid(value: str) -> str | None:

@@ -10,7 +10,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from kiejobs import nudge
-from kiejobs.errors import DatabaseUnavailable
+from kiejobs.errors import DependencyError
 from kiejobs.jobs import JobState
 from workers import arrivals
 from workers.app import app, runtime
@@ -30,7 +30,7 @@ def submit_generation(self: Task, job_id: str | None = None, request: dict[str, 
     """Send a job whose turn has come. With `request` (a bare message) the task id becomes the job's id."""
     if request is not None:
         job_id = _arrived(self, request)
-    if job_id is not None:
+    if job_id is not None and arrivals.is_id(job_id):
         submit(runtime(), job_id)
 
 
@@ -78,6 +78,6 @@ def _arrived(task: Task, request: dict[str, Any]) -> str | None:
     """Make a row of a bare message. The message is the request's only copy: without the row it goes back."""
     try:
         return arrivals.arrived(runtime(), str(task.request.id), request)
-    except DatabaseUnavailable:
+    except DependencyError:
         threading.Event().wait(REQUEUE_AFTER_S)
         raise Reject("the database is away; the request stays in the broker", requeue=True) from None

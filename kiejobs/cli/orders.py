@@ -58,8 +58,9 @@ def retry(
     except NotPossible as error:
         if not (pay and error.remedy):
             raise
-        if not yes and not json:
-            typer.confirm(f"{error}. Buy it?", abort=True, err=True)
+        agreed = yes or json or typer.confirm(f"{error}. Buy it?", err=True)
+        if not agreed:
+            raise NotPossible("nothing was bought") from None
         found = jobs.retry(job, pay=True, why=why)
     _tell(found, as_json=json)
 

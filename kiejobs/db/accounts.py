@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kiejobs.answers import Accepted, Busy, Outcome, Refused, Scope
+from kiejobs.answers import Accepted, Busy, NotSent, Outcome, Refused, Scope
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import accounts, submissions
@@ -21,6 +21,7 @@ from kiejobs.jobs import SubmissionState
 PAUSE_FIRST_S = 60.0
 PAUSE_MAX_S = 1800.0
 BUSY_MAX_S = 300.0
+UNREACHABLE_FIRST_S = 5.0
 LONGEST_CALL_S = 3600.0
 PROBATION_LOOK_S = 5.0
 """How long a job of a model on probation stays out of the line while another one tries."""
@@ -61,12 +62,12 @@ def lock_account(tx: Connection, account: str) -> None:
 
 def free_creates(tx: Connection, account: str, budget: Budget) -> int:
     """Count how many creates the account may make now: 0 while paused, 1 on probation after a pause."""
-    row = tx.execute(
-        select(accounts.c.paused_until, accounts.c.pause_code, clock().label("now")).where(accounts.c.name == account)
-    ).first()
-    if row and row.paused_until and row.paused_until > row.now:
+    now: datetime = tx.scalar(select(clock()))  # type: ignore[assignment]
+    row = tx.execute(select(accounts.c.paused_until, accounts.c.pause_code).where(accounts.c.name == account)).first()
+    if row and row.paused_until and row.paused_until > now:
         return 0
-    recent = submissions.c.sending_at > clock(-budget.window_s)
+    # A value, not `clock()` in the comparison: PostgreSQL uses no index for what may change from row to row.
+    recent = submissions.c.sending_at > now - timedelta(seconds=budget.window_s)
     used = tx.scalar(select(func.count()).where(submissions.c.account == account, recent)) or 0
     free = max(budget.limit - used, 0)
     if row and row.pause_code:
@@ -77,7 +78,8 @@ def free_creates(tx: Connection, account: str, budget: Budget) -> int:
 def _sending(tx: Connection, account: str, model: str | None = None) -> bool:
     """Say whether a create call of the account (and model) is in flight."""
     mine = (submissions.c.account == account) & (submissions.c.state == SubmissionState.SENDING)
-    mine &= submissions.c.sending_at > clock(-LONGEST_CALL_S)  # bounds what is read; none is in flight for longer
+    now: datetime = tx.scalar(select(clock()))  # type: ignore[assignment]
+    mine &= submissions.c.sending_at > now - timedelta(seconds=LONGEST_CALL_S)  # none is in flight for longer
     if model is not None:
         mine &= submissions.c.model == model
     return tx.scalar(select(submissions.c.id).where(mine).limit(1)) is not None
@@ -112,6 +114,8 @@ def learn(
             _resume(tx, row, model)
         case Busy():
             _pause(tx, row, outcome.code, outcome.message, first_s=busy_s, longest_s=BUSY_MAX_S)
+        case NotSent(unreachable=True):
+            _pause(tx, row, "unreachable", outcome.message, first_s=UNREACHABLE_FIRST_S, longest_s=BUSY_MAX_S)
         case Refused(scope=Scope.ACCOUNT):
             _pause(tx, row, outcome.code, outcome.message, first_s=PAUSE_FIRST_S, longest_s=PAUSE_MAX_S)
             if row.pause_code != outcome.code:
@@ -123,7 +127,9 @@ def learn(
 
 
 def _about_the_account(outcome: Outcome) -> bool:
-    return isinstance(outcome, Accepted | Busy) or (isinstance(outcome, Refused) and outcome.scope is Scope.ACCOUNT)
+    return isinstance(outcome, Accepted | Busy | NotSent) or (
+        isinstance(outcome, Refused) and outcome.scope is Scope.ACCOUNT
+    )
 
 
 def _resume(tx: Connection, row: Any, model: str) -> None:

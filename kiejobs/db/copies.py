@@ -55,6 +55,7 @@ def _claimed(row: Any, job: Any) -> OutputClaim:
     return OutputClaim(
         job_id=row.job_id,
         index=row.position,
+        role=row.role,
         version=row.version,
         url=row.url,
         document=row.document,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import deliveries, jobs, outputs
 from kiejobs.jobs import DeliveryState, JobState, public_state
+from kiejobs.pacing import renudge_s
 
 TELLS: dict[JobState, str] = {
     JobState.SUCCESS: "generation.succeeded",
@@ -113,18 +114,33 @@ def due_of(database: Database, job_id: str) -> list[str]:
         return list(connection.scalars(select(deliveries.c.id).where(due).order_by(deliveries.c.sequence)))
 
 
-def overdue(database: Database, *, grace_s: float, limit: int = 500) -> list[tuple[str, str]]:
-    """List (job, message) of messages that are past due by more than the grace."""
+def take_overdue(database: Database, *, grace_s: float, limit: int = 500) -> list[tuple[str, str]]:
+    """List (job, message) of messages past due by more than the grace, and remember that they are nudged now.
+
+    Each rescue of a message doubles the gap to the next one; of two sweeps at once, one takes it.
+    """
     late = (deliveries.c.due_at < clock(-grace_s)) & (deliveries.c.state == DeliveryState.PENDING)
-    query = select(deliveries.c.job_id, deliveries.c.id).where(late).order_by(deliveries.c.due_at)
-    with database.read() as connection:
-        return [(row.job_id, row.id) for row in connection.execute(query.limit(limit))]
+    late &= or_(deliveries.c.renudge_at.is_(None), deliveries.c.renudge_at < clock())
+    query = select(deliveries.c.id, deliveries.c.job_id, deliveries.c.nudges).where(late).order_by(deliveries.c.due_at)
+    with database.write() as tx:
+        return [(row.job_id, row.id) for row in tx.execute(query.limit(limit)).all() if _mark(tx, row)]
+
+
+def _mark(tx: Connection, row: Any) -> bool:
+    unchanged = (deliveries.c.id == row.id) & (deliveries.c.nudges == row.nudges)
+    values = {"nudges": deliveries.c.nudges + 1, "renudge_at": clock(renudge_s(row.nudges))}
+    return bool(tx.execute(update(deliveries).where(unchanged).values(**values)).rowcount)
 
 
 def claim(database: Database, delivery_id: str, *, claim_s: float) -> DeliveryClaim | None:
     """Take a due message for `claim_s` seconds; None where it was sent, given up, or is being sent."""
     due = (deliveries.c.state == DeliveryState.PENDING) & (deliveries.c.due_at <= clock())
-    values = {"version": deliveries.c.version + 1, "attempts": deliveries.c.attempts + 1, "due_at": clock(claim_s)}
+    values: dict[str, Any] = {
+        "version": deliveries.c.version + 1,
+        "attempts": deliveries.c.attempts + 1,
+        "due_at": clock(claim_s),
+    }
+    values |= {"nudges": 0, "renudge_at": None}
     statement = update(deliveries).where(deliveries.c.id == delivery_id, due).values(**values)
     with database.single() as connection:
         row = connection.execute(statement.returning(deliveries)).first()

@@ -192,7 +192,9 @@ def settle(
         write_event(tx, found.job_id, "alarm", note, who=who)
         outcome = Unknown(note)
     _write_outcome(tx, submission_id, outcome)
-    follows = job.submission_id == submission_id
+    # A job in line follows any of its own submissions that turns out to have bought: then nothing more is sent.
+    turned_up = job.state == JobState.QUEUED and isinstance(outcome, Accepted)
+    follows = job.submission_id == submission_id or turned_up
     another = _switch(tx, job, outcome) if follows else None
     if another is None:
         alert = learn(tx, found.account, found.model, outcome, sent_at=found.sending_at, busy_s=busy_s)
@@ -208,7 +210,7 @@ def settle(
     if not changes and isinstance(outcome, Accepted):
         note = f"Kie took the task as {outcome.task_id} for a job that is {job.state} (billed, not followed)"
         write_event(tx, found.job_id, "alarm", note, who=who)
-    return _follow(tx, job, [another] if another else changes, outcome, who)
+    return _follow(tx, job, [another] if another else changes, outcome, sent=found, who=who)
 
 
 def _is_news(state: str, outcome: Outcome) -> bool:
@@ -240,12 +242,15 @@ def _switch(tx: Connection, job: Any, outcome: Outcome) -> Change | None:
     return change(JobState(job.state), Event.DEFERRED, f"{said}; next is {choice['model']}", in_line=True)
 
 
-def _follow(tx: Connection, job: Any, changes: list[Change], outcome: Outcome, who: str) -> Standing:
+def _follow(tx: Connection, job: Any, changes: list[Change], outcome: Outcome, *, sent: Any, who: str) -> Standing:
     state, version, due_in_s = JobState(job.state), job.version, None
     for step in changes:
         extra: dict[str, Any] = {}
         if isinstance(outcome, Accepted) and step.event is Event.ACCEPTED:
-            extra = {"provider_task_id": outcome.task_id, "accepted_at": clock(), "approved_by": None}
+            extra = {"provider_task_id": outcome.task_id, "accepted_at": clock(), "submission_id": sent.id}
+            extra |= {"approved_by": None, "approved_why": None}
+        if step.event is Event.DEFERRED:  # the order to pay again outlives a create that bought nothing
+            extra = {"approved_by": sent.approved_by, "approved_why": sent.approved_why}
         write_change(tx, job.id, state, step, who=who, **extra)
         state, version, due_in_s = step.state, version + (step.state is not state), step.due_in_s
     return Standing(state, version, due_in_s)
@@ -280,11 +285,12 @@ def lapse(tx: Connection, job_id: str, *, pace: Pace, who: str) -> bool:
 
     From rows alone, so it locks, reads, decides and writes in this one transaction.
     """
-    query = select(jobs.c.state, jobs.c.submission_id).where(
-        jobs.c.id == job_id, jobs.c.state == JobState.SUBMITTING, jobs.c.due_at < clock()
-    )
+    query = select(jobs.c.submission_id).where(jobs.c.id == job_id, jobs.c.state == JobState.SUBMITTING)
     row = tx.execute(query.with_for_update()).first()
-    if row is None:
+    over = (
+        (submissions.c.id == row.submission_id) & (submissions.c.deadline_at < clock(-LAPSE_AFTER_S)) if row else None
+    )
+    if row is None or over is None or tx.scalar(select(submissions.c.id).where(over)) is None:
         return False
     values = {"state": SubmissionState.UNKNOWN, "settled_at": clock(), "message": "the sender never reported"}
     sending = (submissions.c.id == row.submission_id) & (submissions.c.state == SubmissionState.SENDING)

@@ -146,13 +146,17 @@ def _buy_again(tx: Connection, row: Any, event: Event, who: str, why: str) -> Jo
     return bought.state
 
 
-def refresh(database: Database, job_id: str, *, tenant: str, who: str) -> tuple[JobState, int, list[int]]:
-    """Make a job due now; returns its state, its version and the outputs that are due."""
+def refresh(database: Database, job_id: str, *, tenant: str, who: str) -> tuple[int | None, list[int]]:
+    """Make a job due now; returns the version to look at, and the outputs that are due.
+
+    A look that is running (it holds the version, and `executions` is above zero) is "now" already: it is not overtaken.
+    """
     with database.write() as tx:
         row = _job(tx, job_id, tenant)
         state = JobState(row.state)
         due: list[int] = []
-        if state in (JobState.WAITING, JobState.TIMEOUT):
+        idle = state in (JobState.WAITING, JobState.TIMEOUT) and row.executions == 0
+        if idle:
             tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(), renudge_at=None))
             write_event(tx, job_id, "refreshed", "a look was asked for", who=who)
         elif state is JobState.STORING:
@@ -160,13 +164,14 @@ def refresh(database: Database, job_id: str, *, tenant: str, who: str) -> tuple[
             waiting &= outputs.c.error.is_not(None) & (outputs.c.executions == 0)  # put off, not running
             soon = update(outputs).where(waiting).values(due_at=clock(), renudge_at=None)
             due = list(tx.scalars(soon.returning(outputs.c.position)))
-    return state, row.version, due
+    return (row.version if idle else None), due
 
 
 def name_candidate(tx: Connection, submission_id: str, task_id: str, *, source: str) -> tuple[str, int] | None:
     """Note a task id that somebody named for a submission, and make its job due now.
 
-    Returns the job and its version for a nudge; None where the submission needs no candidate (any more).
+    Returns the job and its version for a nudge; None where the submission needs no candidate (any more), or has this one
+    already: a look at it may be running, and is not overtaken.
     """
     query = select(submissions.c.job_id).where(submissions.c.id == submission_id)
     job_id = tx.scalar(query)
@@ -176,15 +181,16 @@ def name_candidate(tx: Connection, submission_id: str, task_id: str, *, source: 
     if row.submission_id != submission_id or row.state not in (JobState.SUBMITTING, JobState.UNCONFIRMED):
         return None
     mine = (candidates.c.submission_id == submission_id) & (candidates.c.task_id == task_id)
-    if tx.scalar(select(candidates.c.id).where(mine)) is None:
-        values = {"id": str(uuid.uuid4()), "submission_id": submission_id, "task_id": task_id, "source": source}
-        tx.execute(insert(candidates).values(state=CandidateState.OPEN, created_at=clock(), **values))
-        write_event(tx, job_id, "candidate", f"{source} names task {task_id}; Kie's record will decide", who=source)
+    if tx.scalar(select(candidates.c.id).where(mine)) is not None:
+        return None
+    values = {"id": str(uuid.uuid4()), "submission_id": submission_id, "task_id": task_id, "source": source}
+    tx.execute(insert(candidates).values(state=CandidateState.OPEN, created_at=clock(), **values))
+    write_event(tx, job_id, "candidate", f"{source} names task {task_id}; Kie's record will decide", who=source)
     tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(), renudge_at=None))
     return job_id, row.version
 
 
-def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: str) -> tuple[str, int]:
+def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: str) -> tuple[str, int] | None:
     """Name the task of a job whose create call's outcome is unknown. A refused candidate may be named again."""
     with database.write() as tx:
         row = _job(tx, job_id, tenant)
@@ -197,11 +203,8 @@ def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: st
                 remedy="Buy it again with `kiejobs retry --pay`.",
             )
         again = (candidates.c.submission_id == row.submission_id) & (candidates.c.task_id == task_id)
-        tx.execute(update(candidates).where(again, candidates.c.state == CandidateState.REFUSED).values(state="open"))
-        named = name_candidate(tx, row.submission_id, task_id, source=who)
-    if named is None:
-        raise NotPossible(f"job {job_id} is {row.state}: only an unconfirmed job can adopt a task")
-    return named
+        tx.execute(delete(candidates).where(again, candidates.c.state == CandidateState.REFUSED))
+        return name_candidate(tx, row.submission_id, task_id, source=who)
 
 
 def open_candidate(database: Database, job_id: str) -> Named | None:
@@ -249,6 +252,17 @@ def close_candidate(tx: Connection, named: Named, job_id: str, *, refused: str |
         write_event(tx, job_id, "alarm", f"task {named.task_id} is not adopted: {refused}", who=who)
 
 
+def give_up_candidates(tx: Connection, job_id: str, *, version: int, who: str) -> None:
+    """Refuse the open candidates of a job whose looks at them do not survive; time decides about the job again."""
+    submission = select(jobs.c.submission_id).where(jobs.c.id == job_id, jobs.c.version == version).scalar_subquery()
+    mine = (candidates.c.submission_id == submission) & (candidates.c.state == CandidateState.OPEN)
+    note = "looks at its record did not survive"
+    refused = update(candidates).where(mine).values(state=CandidateState.REFUSED, note=note)
+    for task_id in tx.scalars(refused.returning(candidates.c.task_id)).all():
+        write_event(tx, job_id, "alarm", f"task {task_id} is not adopted: {note}", who=who)
+    look_later(tx, job_id, version=version, due=clock())
+
+
 def look_later(tx: Connection, job_id: str, *, version: int, due: Any) -> None:
     """Say when a job that waits for its candidate, claimed with `version`, is due again (a time or `clock(…)`)."""
     mine = (jobs.c.id == job_id) & (jobs.c.version == version)
@@ -270,7 +284,9 @@ def settle_unconfirmed(database: Database, job_id: str, pace: Pace, *, who: str)
             return "candidate"
         sent = tx.execute(select(submissions).where(submissions.c.id == row.submission_id)).one()
         age_s = (row.now - sent.sending_at).total_seconds()
-        decided = after_unconfirmed(age_s, pace, resent=sent.resend_of is not None)
+        resends = (submissions.c.job_id == job_id) & submissions.c.resend_of.is_not(None)
+        never = row.cancel_requested or tx.scalar(select(submissions.c.id).where(resends).limit(1)) is not None
+        decided = after_unconfirmed(age_s, pace, resent=never)
         if decided is None:
             left = [UNCONFIRMED_FOR_S] + ([pace.resend_after_s] if pace.resend_after_s else [])
             in_s = min((until - age_s for until in left if until > age_s), default=UNCONFIRMED_FOR_S)

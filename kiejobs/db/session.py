@@ -30,7 +30,13 @@ class Database:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite and self.url.database:
             _make_folder(Path(self.url.database).parent)
-        self.engine = create_engine(self.url, pool_size=pool_size, max_overflow=10, **self._options())
+        self.engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=10,
+            hide_parameters=True,  # an error's text goes to logs and Flower; parameters hold prompts
+            **self._options(),
+        )
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -120,7 +126,7 @@ def _translated() -> Iterator[None]:
         if _schema_is_missing(error):
             raise DatabaseNotMigrated("the database has no kiejobs schema, or an older one") from None
         if error.connection_invalidated or (not isinstance(error, ProgrammingError) and _is_operational(error)):
-            raise DatabaseUnavailable(f"the database does not answer: {_first_line(error)}") from error
+            raise DatabaseUnavailable(f"the database does not answer: {_first_line(error)}") from None
         raise
 
 

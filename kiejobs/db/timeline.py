@@ -6,7 +6,7 @@ the row has moved on; without one the caller holds the row's lock and merges a f
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from kiejobs.db import deliveries
 from kiejobs.db.clock import clock
@@ -102,4 +102,6 @@ def _write_outputs(tx: Connection, job_id: str, change: Change) -> None:
         }
         for index, result in enumerate(change.results)
     ]
-    tx.execute(insert(outputs).values(due_at=clock()), rows)
+    # Not from zero: a copy of an earlier generation that is still running must not close one of this one's.
+    version = select(jobs.c.version).where(jobs.c.id == job_id).scalar_subquery()
+    tx.execute(insert(outputs).values(due_at=clock(), version=version), rows)

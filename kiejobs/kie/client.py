@@ -8,6 +8,7 @@ no proxy, no netrc. Every call has one total deadline, held by a watchdog that c
 
 import json
 from collections.abc import Callable
+from math import isfinite
 from ssl import SSLCertVerificationError
 from typing import Any
 
@@ -61,7 +62,7 @@ class KieClient:
         try:
             with _Session(1) as session:  # a create never rides on a kept connection that may just be dying
                 answer = self._call(session, call, payload, deadline_s, may_start)
-            task_id = family.task_id(answer) if answer.ok else None
+            task_id = family.task_id(answer)  # whatever the code: an id that Kie names is a task that it made
             return Accepted(task_id) if task_id else refusal(answer)
         except requests.ConnectionError as error:
             return _not_sent_or_unknown(error)
@@ -89,7 +90,8 @@ class KieClient:
     def credit(self) -> float:
         """Read the account's balance in credits. KieUnavailable where the key is refused or Kie does not answer."""
         answer = self._read(CREDIT)
-        if not answer.ok or isinstance(answer.data, bool) or not isinstance(answer.data, int | float):
+        known = isinstance(answer.data, int | float) and not isinstance(answer.data, bool) and isfinite(answer.data)
+        if not answer.ok or not known:
             raise KieUnavailable(f"Kie answered {answer.effective_code}: {answer.message}")
         return float(answer.data)
 
@@ -131,9 +133,10 @@ class KieClient:
             )
             with response:
                 body = _body(response)
-            if watch.fired:
+            answer = envelope(response.status_code, body)
+            if watch.fired and not answer.parsed:
                 raise requests.ReadTimeout(f"no whole answer within {timeout_s:g} s")
-            return envelope(response.status_code, body)
+            return answer
 
 
 class _Session(requests.Session):
@@ -167,11 +170,11 @@ def _not_sent_or_unknown(error: requests.ConnectionError) -> Outcome:
     cause: Any = error.args[0] if error.args else None
     cause = getattr(cause, "reason", cause)
     if isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError):
-        return NotSent(f"Kie could not be reached: {type(cause).__name__}")
+        return NotSent(f"Kie could not be reached: {type(cause).__name__}", unreachable=True)
     if isinstance(
         getattr(cause, "args", (None,))[0], SSLCertVerificationError
     ):  # part of the handshake, nothing follows
-        return NotSent("Kie's certificate could not be verified")
+        return NotSent("Kie's certificate could not be verified", unreachable=True)
     return Unknown(f"the connection broke: {_named(error)}")
 
 

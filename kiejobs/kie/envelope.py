@@ -131,4 +131,5 @@ def refusal(answer: Envelope) -> Outcome:
         said = "Kie said yes but named no task"
     elif code == 500:
         said += " (often a bad parameter; see Kie's log at https://kie.ai/logs)"
-    return Unknown(said, str(code), {"http_status": answer.http_status, "code": answer.code, "message": answer.message})
+    evidence = {"http_status": answer.http_status, "code": answer.code, "message": answer.message}
+    return Unknown(said, str(code), evidence | {"data": repr(answer.data)[:2000]})

@@ -7,7 +7,8 @@ is used. Exceptions are exact (host, port) pairs as written in the URL. Refusals
 
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
@@ -66,6 +67,15 @@ class GuardedSession(requests.Session):
         token = _check.set(check)
         try:
             return self._follow(url)
+        finally:
+            _check.reset(token)
+
+    @contextmanager
+    def checked(self, check: Callable[[], None]) -> Iterator[None]:
+        """Have `check` called before every read of the calls in this block, so that it can end them by raising."""
+        token = _check.set(check)
+        try:
+            yield
         finally:
             _check.reset(token)
 

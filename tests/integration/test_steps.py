@@ -315,6 +315,7 @@ def test_a_kie_that_cannot_be_reached_costs_nothing(
     row = job_row(database, job.id)
     assert (row.state, row.line_at) == (S.QUEUED, place)
     age(database, job.id, 11)
+    age_account(database, "default", 11)
     submit(runtime(database), job.id)
     assert state(runtime(database), job.id) is S.WAITING
     assert [call.state for call in submissions_of(database, job.id)] == ["not_sent", "accepted"]

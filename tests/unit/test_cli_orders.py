@@ -31,7 +31,7 @@ def test_retry_asks_before_it_pays(run, sqlite):
     job = make_job(sqlite, JobState.UNCONFIRMED)
     refused = run("retry", job.id)
     assert (refused.exit_code, "may pay twice" in refused.output, "--pay" in refused.output) == (2, True, True)
-    assert run("retry", job.id, "--pay", answer="n\n").exit_code == 1
+    assert run("retry", job.id, "--pay", answer="n\n").exit_code == 2
     assert job_row(sqlite, job.id).state == "unconfirmed"
     assert run("retry", job.id, "--pay", "--why", "lost", answer="y\n").exit_code == 0
     row = job_row(sqlite, job.id)

@@ -54,7 +54,7 @@ def test_every_other_code_is_unknown(code: int) -> None:
     found = refusal(envelope(200, body(code)))
     assert isinstance(found, Unknown)
     assert found.code == str(code)
-    assert found.evidence == {"http_status": 200, "code": code, "message": "as Kie says"}
+    assert found.evidence == {"http_status": 200, "code": code, "message": "as Kie says", "data": "None"}
 
 
 def test_a_500_says_that_it_is_often_a_bad_parameter() -> None:

@@ -13,7 +13,7 @@ from kiejobs.db import ledger, orders
 from kiejobs.db.clock import clock
 from kiejobs.db.orders import Named
 from kiejobs.decisions import VISIBLE_AFTER_S
-from kiejobs.errors import KieJobsError
+from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.adoption import Sent, mismatch
 from kiejobs.kie.families import family
@@ -34,6 +34,8 @@ def adopt(rt: Runtime, claim: Claim) -> bool:
     try:
         snapshot, record = client.record(kind, named.task_id)
     except KieJobsError as error:
+        if isinstance(error, KieThrottled):
+            rt.crowd(claim.account).throttled()
         log.info("job %s: candidate not decided yet: %s", claim.id, error)
         return _later(rt, claim, named, AGAIN_S)
     if isinstance(snapshot, NotVisible) and named.age_s < VISIBLE_AFTER_S:
@@ -61,7 +63,8 @@ def _adopted(rt: Runtime, claim: Claim, named: Named) -> bool:
         standing = ledger.settle(
             tx, named.submission_id, Accepted(named.task_id), pace=pace, busy_s=window_s, who=rt.who
         )
-        orders.close_candidate(tx, named, claim.id, refused=None, who=rt.who)
+        refused = None if standing else "its submission was settled meanwhile"
+        orders.close_candidate(tx, named, claim.id, refused=refused, who=rt.who)
     if standing and standing.state is JobState.WAITING:
         rt.look_again(claim.id, standing.version, standing.due_in_s)
     return standing is not None

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from kiejobs.db import looks
+from kiejobs.db import looks, orders
 from kiejobs.decisions import Change, after_poll, after_trouble
 from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
@@ -22,6 +22,10 @@ def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
     claim_s, accounts = rt.settings.http_timeout_s + CLAIM_MARGIN_S, list(rt.settings.keys)
     claim = looks.claim(rt.database, job_id, version, claim_s=claim_s, accounts=accounts)
     if claim is None:
+        return None
+    if looks.is_poison(claim) and claim.state in looks.UNSURE:
+        with rt.database.write() as tx:
+            orders.give_up_candidates(tx, claim.id, version=claim.version, who=rt.who)
         return None
     if looks.is_poison(claim):
         looks.quarantine(rt.database, claim, who=rt.who)

@@ -9,8 +9,9 @@ from functools import partial
 
 from kiejobs.answers import Finished
 from kiejobs.db import copies
-from kiejobs.errors import Disposition, KieJobsError, Reason, SourceExpired, Stopped
+from kiejobs.errors import Disposition, KieJobsError, Reason, SourceExpired, Stopped, TransferError
 from kiejobs.jobs import OutputClaim
+from kiejobs.kie import catalogue
 from kiejobs.kie.families import family
 from kiejobs.nudge import store_nudge
 from kiejobs.pacing import MAX_WAIT_S, retry_copy_s
@@ -70,6 +71,7 @@ def _stored(rt: Runtime, claim: OutputClaim, lease: Lease) -> Stored:
         keep_going=lambda: not (lease.lost or rt.stopping.is_set()),
         progress=lease.progress,
         monotonic=rt.monotonic,
+        allowed_kinds=_allowed_kinds(claim),
     )
 
 
@@ -111,7 +113,7 @@ def _put_off(rt: Runtime, claim: OutputClaim, error: KieJobsError) -> None:
         return
     first_refusal = isinstance(error, SourceExpired) and not claim.link_expired
     wait_s = 0.0 if first_refusal or isinstance(error, Stopped) else retry_copy_s(claim.attempts)
-    refused = error.disposition is Disposition.FAIL
+    refused = _is_refused(error)
     renew = claim.link_expired or isinstance(error, SourceExpired) or refused
     put_off = copies.postpone(
         rt.database, claim, wait_s=wait_s, error=str(error), link_expired=renew, refused=refused, who=rt.who
@@ -120,7 +122,20 @@ def _put_off(rt: Runtime, claim: OutputClaim, error: KieJobsError) -> None:
         rt.publish([store_nudge(claim.job_id, claim.index, countdown_s=wait_s)])
 
 
+def _is_refused(error: KieJobsError) -> bool:
+    """Say whether the bytes or their address are at fault; a wrong setting of ours never is."""
+    return isinstance(error, TransferError) and error.disposition is Disposition.FAIL
+
+
+def _allowed_kinds(claim: OutputClaim) -> frozenset[str] | None:
+    """Of a model that makes media, no text: an error page in JSON with status 200 is not a picture."""
+    model = catalogue.find(claim.model)
+    if claim.role not in ("result", "watermark") or model is None or model.kind == "text":
+        return None
+    return frozenset({"image", "video", "audio"})
+
+
 def _is_final(claim: OutputClaim, error: KieJobsError) -> bool:
-    if error.disposition is Disposition.FAIL and claim.refusals + 1 >= TRIES_FOR_BYTES:
+    if _is_refused(error) and claim.refusals + 1 >= TRIES_FOR_BYTES:
         return True
     return claim.age_s > KIE_KEEPS_S

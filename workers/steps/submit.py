@@ -10,7 +10,7 @@ import threading
 from kiejobs.answers import Accepted, Outcome
 from kiejobs.db import ledger
 from kiejobs.db.deliveries import TELLS
-from kiejobs.errors import DatabaseUnavailable
+from kiejobs.errors import DependencyError, KieUnavailable
 from kiejobs.jobs import JobState
 from kiejobs.kie.families import family
 from workers.runtime import Runtime
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 START_WITHIN_S = 2.0
 """The POST starts this soon after the intent was committed, or not at all."""
 
-WRITE_FOR_S = 60.0
+WRITE_FOR_S = 900.0
 """How long an outcome is tried to be written while the database is away."""
 
 
@@ -34,11 +34,17 @@ def submit(rt: Runtime, job_id: str) -> Outcome | None:
         if client is None:
             log.warning("job %s stays in line: this worker has no key for account %s", job_id, seen.account)
             return None
+        try:
+            deadline_s = _deadline_s(rt, seen.family)
+        except KieUnavailable as error:
+            log.warning("job %s stays in line: %s", job_id, error)
+            return None
+        rt.callback_url(job_id)  # whatever it needs is there, before an intent is written
         budget = rt.budget(seen.account)
         if not ledger.may_be_sent(tx, job_id, seen.account, seen.line_at, budget):
             return None
     with rt.database.write() as tx:
-        deadline_s, caps = _deadline_s(rt, seen.family), rt.settings.spend_caps
+        caps = rt.settings.spend_caps
         intent = ledger.begin(tx, job_id, seen.account, budget, deadline_s=deadline_s, who=rt.who, caps=caps)
     committed_at = rt.monotonic()
     if isinstance(intent, ledger.Declined):
@@ -67,12 +73,15 @@ def record(rt: Runtime, intent: ledger.Intent, outcome: Outcome) -> None:
         try:
             standing = _settle(rt, intent, outcome)
             break
-        except DatabaseUnavailable as error:
+        except DependencyError as error:
             if rt.monotonic() > until:
                 _cry(intent, outcome)
                 raise
             log.warning("job %s: outcome not written yet: %s", intent.job_id, error)
             pause.wait(1.0)
+        except Exception:
+            _cry(intent, outcome)
+            raise
     if standing and standing.state in TELLS:
         rt.tell(intent.job_id)
     if standing and standing.state is JobState.WAITING:

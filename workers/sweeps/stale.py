@@ -5,6 +5,7 @@ what needs no outside call is done here.
 """
 
 import logging
+from collections import Counter
 
 from kiejobs.db import deliveries, ledger, orders, rescue
 from kiejobs.db.rescue import Overdue
@@ -34,11 +35,17 @@ def sweep(rt: Runtime) -> dict[str, int]:
 
 def _lapse(rt: Runtime) -> int:
     """Park submits whose create call never reported."""
-    lapsed = 0
+    lapsed, named = 0, []
     for row in rescue.overdue_jobs(rt.database, JobState.SUBMITTING, grace_s=0.0):
         pace = rt.pace(row.account)
         with rt.database.write() as tx:
-            lapsed += ledger.lapse(tx, row.job_id, pace=pace, who="sweep")
+            over = ledger.lapse(tx, row.job_id, pace=pace, who="sweep")
+        lapsed += over
+        if not over:
+            named.append(row)  # due for a candidate, not for its deadline: the look decides
+    if named:
+        named = rescue.mark_nudged(rt.database, named)
+        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in named])
     return lapsed
 
 
@@ -94,7 +101,7 @@ def _nudge_copies(rt: Runtime) -> int:
 
 
 def _nudge_messages(rt: Runtime) -> int:
-    late = deliveries.overdue(rt.database, grace_s=rt.settings.sweep_grace_s)
+    late = deliveries.take_overdue(rt.database, grace_s=rt.settings.sweep_grace_s)
     rt.publish([notify_nudge(job_id, delivery_id) for job_id, delivery_id in late])
     return len(late)
 
@@ -102,6 +109,11 @@ def _nudge_messages(rt: Runtime) -> int:
 def _back_in_line(rt: Runtime) -> int:
     """Give jobs that were held out of the line another try."""
     rows = rescue.overdue_jobs(rt.database, JobState.QUEUED, grace_s=0.0)
+    back: Counter[str] = Counter()
     for row in rows:
-        rescue.back_in_line(rt.database, row.job_id)
-    return len(rows)
+        if back[row.account] < rt.settings.create_limit_of(
+            row.account
+        ):  # no more than can be sent until the next sweep
+            back[row.account] += 1
+            rescue.back_in_line(rt.database, row.job_id)
+    return back.total()

@@ -1,5 +1,6 @@
 """The families, an explicit tuple, and which one a model belongs to."""
 
+from kiejobs.errors import KieUnavailable
 from kiejobs.kie.families.market import Market
 from kiejobs.kie.family import Family
 
@@ -7,8 +8,13 @@ FAMILIES: tuple[Family, ...] = (Market(),)
 
 
 def family(name: str) -> Family:
-    """Return the family of this name, as a job's row has it."""
-    return next(known for known in FAMILIES if known.name == name)
+    """Return the family of this name, as a job's row has it; KieUnavailable where this version has none."""
+    for known in FAMILIES:
+        if known.name == name:
+            return known
+    raise KieUnavailable(
+        f"this version of kiejobs has no API family {name!r}", remedy="Run the version that made the job."
+    )
 
 
 def family_for(model: str) -> Family:

@@ -59,9 +59,12 @@ class Market:
     def task_id(self, envelope: Envelope) -> str | None:
         """`data.taskId`, an opaque string (`recordId` is its undocumented twin)."""
         data = envelope.data if isinstance(envelope.data, dict) else {}
-        for key in ("taskId", "recordId"):
-            if isinstance(data.get(key), str) and data[key].strip():
-                return str(data[key])
+        for key in ("taskId", "task_id", "recordId"):
+            value = data.get(key)
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
+            if isinstance(value, str) and value.strip():
+                return value.strip()
         return None
 
     def read(self, task_id: str) -> Call:
@@ -75,7 +78,7 @@ class Market:
             if envelope.code in FAILED_CODES:
                 return _broken({"failCode": str(envelope.code), "failMsg": envelope.message})
             return NotVisible(envelope.message or f"code {envelope.effective_code}")
-        word = str(record.get("state") or "")
+        word = str(record.get("state") or "")[:100]
         if word in MADE:
             return Finished(results(record), _credits(record))
         if word in FAILED or (not word and envelope.code in FAILED_CODES):
@@ -150,7 +153,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _broken(record: dict[str, Any]) -> Broken:
-    code = str(record.get("failCode") or "")
+    code = str(record.get("failCode") or "")[:100]
     message = str(record.get("failMsg") or "Kie gave no reason")[:500]
     content = any(word in message.lower() for word in CONTENT_WORDS)
     return Broken(code, message, Reason.CONTENT if content else Reason.GENERATION, _credits(record))
