@@ -9,7 +9,7 @@ import sys
 from kombu import Exchange, Queue
 
 from kiejobs.errors import SettingsError
-from kiejobs.nudge import PUMP, QUEUES, ROUTES, SWEEP, WATCH, transport_options
+from kiejobs.nudge import PRUNE, PUMP, QUEUES, ROUTES, SWEEP, WATCH, transport_options
 from kiejobs.settings import load
 
 try:
@@ -71,8 +71,10 @@ beat_scheduler = "celery.beat:Scheduler"  # the schedule is fixed: no file to ke
 beat_max_loop_interval = 5
 PUMP_EVERY_S = 1.0
 WATCH_EVERY_S = 60.0
+PRUNE_EVERY_S = 3600.0
 beat_schedule = {
     "pump": {"task": PUMP, "schedule": PUMP_EVERY_S, "options": {"expires": PUMP_EVERY_S * 5}},
+    "prune": {"task": PRUNE, "schedule": PRUNE_EVERY_S, "options": {"expires": PRUNE_EVERY_S}},
     "watch": {"task": WATCH, "schedule": WATCH_EVERY_S, "options": {"expires": WATCH_EVERY_S}},
     "sweep": {
         "task": SWEEP,

@@ -20,6 +20,7 @@ NOTIFY = "kiejobs.notify_producer"
 PUMP = "kiejobs.pump_submissions"
 SWEEP = "kiejobs.sweep_stale"
 WATCH = "kiejobs.watch_accounts"
+PRUNE = "kiejobs.prune"
 
 QUEUES: dict[str, str] = {
     "submit": "requests that come as bare Celery messages: the producers' queue",
@@ -38,6 +39,7 @@ ROUTES: dict[str, str] = {
     PUMP: "sweep",
     SWEEP: "sweep",
     WATCH: "sweep",
+    PRUNE: "sweep",
 }
 """Task name → queue. A bare producer sends `submit_generation` to `submit` itself."""
 

@@ -40,7 +40,6 @@ RESERVED = frozenset(
         "KIEJOBS_CATALOGUE",
         "KIEJOBS_GATEWAY_KEYS",
         "KIEJOBS_PACING",
-        "KIEJOBS_RETENTION_DAYS",
     }
 )
 """Names of parts that this version does not have; set, they are said to be without effect, not refused."""
@@ -179,6 +178,12 @@ class Settings(BaseSettings):
     )
     submit: Literal["on", "off"] = Field(
         "on", alias="KIEJOBS_SUBMIT", description="`off`: no creates (after restoring a database)."
+    )
+    retention_days: float = Field(
+        180.0,
+        gt=0,
+        alias="KIEJOBS_RETENTION_DAYS",
+        description="How long a job's rows are kept after its end. Stored media are kept for ever.",
     )
     flower_auth: SecretStr | None = Field(
         None, alias="KIEJOBS_FLOWER_AUTH", description="`user:password`. Default: made and printed by `kiejobs up`."

@@ -19,6 +19,7 @@ from workers.steps.poll import poll
 from workers.steps.store import store
 from workers.steps.submit import submit
 from workers.sweeps.accounts import watch
+from workers.sweeps.prune import prune as prune_rows
 from workers.sweeps.pump import pump
 from workers.sweeps.stale import sweep
 
@@ -66,6 +67,12 @@ def pump_submissions() -> None:
 def watch_accounts() -> None:
     """Read the accounts' balances."""
     watch(runtime())
+
+
+@app.task(name=nudge.PRUNE, send_events=False)
+def prune() -> None:
+    """Forget what ended long ago."""
+    prune_rows(runtime())
 
 
 @app.task(name=nudge.SWEEP, send_events=False)

@@ -112,8 +112,9 @@ def _earlier(
     if job.id is None and job.idempotency_key is None:
         return None
     same = in_this_call.get((job.tenant, job.idempotency_key or ""))
-    for mine in (jobs.c.id == job.id if job.id else None, jobs.c.idempotency_key == job.idempotency_key):
-        if same is None and mine is not None and (job.id or job.idempotency_key):
+    for column, value in ((jobs.c.id, job.id), (jobs.c.idempotency_key, job.idempotency_key)):
+        if same is None and value is not None:
+            mine = column == value
             row = tx.execute(select(jobs.c.id, jobs.c.request_hash).where(jobs.c.tenant == job.tenant, mine)).first()
             same = (row.id, row.request_hash) if row else None
     if same and same[1] != digest:

@@ -7,13 +7,13 @@ doubled gap) and lets the step's own claim decide. Safe to run twice, or from tw
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs.db.clock import clock
 from kiejobs.db.copies import lock_job, settle_job
 from kiejobs.db.session import Database
-from kiejobs.db.tables import in_state, jobs, outputs, pulses
+from kiejobs.db.tables import callbacks, in_state, jobs, outputs, pulses
 from kiejobs.decisions import SETTLE_EVERY_S
 from kiejobs.jobs import JobState, OutputState
 from kiejobs.pacing import renudge_s
@@ -98,6 +98,20 @@ def take_from_line(tx: Connection, ids: list[str], *, quiet_s: float) -> list[st
     statement = update(jobs).where(jobs.c.id.in_(ids), ready, in_state(JobState.QUEUED))
     taken = tx.scalars(statement.values(renudge_at=clock(quiet_s)).returning(jobs.c.id)).all()
     return [job_id for job_id in ids if job_id in set(taken)]
+
+
+def forget_jobs(database: Database, *, older_s: float, limit: int = BATCH) -> int:
+    """Delete jobs that ended longer ago than that, with all their rows; return how many."""
+    with database.write() as tx:
+        before = tx.scalar(select(clock(-older_s)))  # a value, so that PostgreSQL uses the index
+        ids = list(tx.scalars(select(jobs.c.id).where(jobs.c.ended_at < before, jobs.c.due_at.is_(None)).limit(limit)))
+        return tx.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount if ids else 0
+
+
+def forget_callbacks(database: Database, *, older_s: float) -> None:
+    """Delete raw callbacks that came longer ago than that."""
+    with database.write() as tx:
+        tx.execute(delete(callbacks).where(callbacks.c.at < clock(-older_s)))
 
 
 def beat(database: Database, name: str) -> None:

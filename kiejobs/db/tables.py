@@ -155,6 +155,7 @@ class JobRow(Base):
             sqlite_where=text("state = 'waiting'"),
         ),
         Index("ix_jobs_recent", "tenant", "created_at", "id"),
+        Index("ix_jobs_ended", "ended_at"),
         UniqueConstraint("tenant", "idempotency_key"),
         UniqueConstraint("account", "provider_task_id"),
     )

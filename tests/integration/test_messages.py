@@ -235,3 +235,28 @@ def _due_in_s(rt, delivery_id):
     with rt.database.read() as connection:
         row = connection.execute(select(rows.c.due_at, clock().label("now")).where(rows.c.id == delivery_id)).one()
     return (row.due_at - row.now).total_seconds() if row.due_at else None
+
+
+def test_what_ended_long_ago_is_forgotten_and_nothing_else(rt, jobs, simulator):
+    """Rows go after the retention, with all that hangs on them; a job that has not ended stays, whatever its age."""
+    from kiejobs.db.tables import jobs as table
+    from workers.sweeps.prune import prune
+
+    old, fresh, running = (
+        make_job(rt.database, state) for state in (JobState.SUCCESS, JobState.FAIL, JobState.WAITING)
+    )
+    with rt.database.write() as tx:
+        tx.execute(update(table).where(table.c.id == old.id).values(ended_at=clock(-181 * 86400)))
+    assert prune(rt) == 1
+    assert [len(jobs.list()), jobs.get(fresh.id).phase, jobs.get(running.id).phase] == [2, "fail", "waiting"]
+
+
+def test_a_chosen_id_without_a_key_meets_no_other_job(jobs):
+    """Jobs without a key have nothing in common: a bare message beside them is a job of its own."""
+    import uuid
+
+    jobs.enqueue("z-image", {"prompt": "one"})
+    chosen = str(uuid.uuid4())
+    assert jobs.enqueue("z-image", {"prompt": "two"}, id=chosen).id == chosen
+    assert jobs.enqueue("z-image", {"prompt": "two"}, id=chosen).id == chosen
+    assert len(jobs.list()) == 2

@@ -88,6 +88,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("due_at IS NOT NULL"),
             sqlite_where=sa.text("due_at IS NOT NULL"),
         )
+        batch_op.create_index("ix_jobs_ended", ["ended_at"], unique=False)
         batch_op.create_index(
             "ix_jobs_in_flight",
             ["account"],
@@ -319,6 +320,7 @@ def downgrade() -> None:
             postgresql_where=sa.text("state = 'waiting'"),
             sqlite_where=sa.text("state = 'waiting'"),
         )
+        batch_op.drop_index("ix_jobs_ended")
         batch_op.drop_index(
             "ix_jobs_due", postgresql_where=sa.text("due_at IS NOT NULL"), sqlite_where=sa.text("due_at IS NOT NULL")
         )
