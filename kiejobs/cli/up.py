@@ -81,6 +81,7 @@ def up(
     environment.require(["obstore", "flower", *(["fastapi"] if with_simulator else [])])
     folder = _data_dir(settings)
     with _only_one(folder):
+        _keep_toys_and_jobs_apart(settings, folder, simulator=with_simulator)
         lines = _Lines(as_json=json)
         with suppress(StopAsked), Supervisor(lines.show) as programs:
             try:
@@ -91,6 +92,24 @@ def up(
             finally:
                 (folder / "up.json").unlink(missing_ok=True)
         lines.say("All stopped.")
+
+
+def _keep_toys_and_jobs_apart(settings: "Settings", folder: Path, *, simulator: bool) -> None:
+    """Refuse to buy what was enqueued for the simulator, and to let the simulator fulfil what was enqueued for Kie."""
+    toys, jobs = folder / "simulated", folder / "paid"
+    if simulator and not settings.database.startswith("sqlite"):
+        raise SettingsError(
+            "KIEJOBS_DATABASE_URL names a database of real jobs, which a simulator must not fulfil",
+            remedy="Set KIE_API_KEY to run for real, or unset KIEJOBS_DATABASE_URL to play.",
+        )
+    if settings.database.startswith("sqlite"):
+        if (toys if not simulator else jobs).exists():
+            made_for = "the simulator" if not simulator else "Kie"
+            raise SettingsError(
+                f"the jobs in {folder} were made for {made_for}",
+                remedy="Give the other kind a folder of its own: KIEJOBS_DATA_DIR=…",
+            )
+        (toys if simulator else jobs).touch()
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,3 +226,19 @@ def test_the_workers_cover_every_queue(tmp_path: Path) -> None:
     commands = [one.command for one in stack.Stack(inherited(), tmp_path).workers()]
     consumed = [queue for command in commands for queue in command[command.index("-Q") + 1].split(",")]
     assert sorted(consumed) == sorted(QUEUES)
+
+
+def test_toys_and_real_jobs_are_kept_apart(tmp_path):
+    """What was enqueued for the simulator is never bought, and the simulator fulfils no real job."""
+    from kiejobs.cli.up import _keep_toys_and_jobs_apart
+    from kiejobs.errors import SettingsError
+    from tests.factories import make_settings
+
+    settings = make_settings(tmp_path)
+    _keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
+    _keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
+    with pytest.raises(SettingsError, match="made for the simulator"):
+        _keep_toys_and_jobs_apart(settings, tmp_path, simulator=False)
+    real = make_settings(tmp_path, database_url="postgresql://somebody@somewhere/jobs")
+    with pytest.raises(SettingsError, match="real jobs"):
+        _keep_toys_and_jobs_apart(real, tmp_path, simulator=True)
