@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: help demo up test check lint types imports docs lock clean
+.PHONY: help demo up test check chaos mutants lint types imports docs lock clean
 
 help:  ## List what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,6 +22,12 @@ test: $(DEV_READY)  ## Run the tests; what this machine lacks is skipped by name
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint types imports test  ## Lint, types, import rules, tests
+
+chaos: $(DEV_READY)  ## Ten minutes of killed processes and outages, then the verdict
+	@$(BIN)/python -m tests.chaos.soak --minutes 10
+
+mutants: $(DEV_READY)  ## Break each promise on purpose and see which check goes red
+	@$(BIN)/python -m tests.simulation.mutants
 
 lint: $(DEV_READY)  ## Style and formatting
 	@$(BIN)/ruff check .

@@ -1,20 +1,32 @@
-"""A whole installation on free ports for one test: broker, database, simulator, workers, beat; any of them can be killed."""
+"""A whole installation on free ports for one test: broker, database, simulator, workers, beat; any of them can be killed.
 
+A test hits an exact moment without a hook in the product: `Gate` withholds a request on its way to Kie, the simulator
+withholds its answer, `Stage.locked` makes a worker block inside a transaction, a stopped broker makes it block right
+after one. Then `kill`.
+"""
+
+import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import redis
 import requests
+from sqlalchemy import text
 
 from kiejobs import KieJobs
 from kiejobs.db.migrate import migrate
@@ -53,8 +65,138 @@ def until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     raise AssertionError(f"after {timeout_s:g} s still not: {what}")
 
 
+class Gate:
+    """A TCP relay in front of Kie that can withhold requests by a word in them, or take no connections at all.
+
+    What is withheld has left the worker and has not reached Kie; if its sender dies meanwhile, it never does.
+    """
+
+    def __init__(self, target: str) -> None:
+        split = urlsplit(target)
+        self._target = (str(split.hostname), int(split.port or 80))
+        self._changed = threading.Condition()
+        self._withheld: set[str] = set()
+        self._waiting: list[str] = []
+        self._answered: set[str] = set()
+        self._open, self._closed = threading.Event(), threading.Event()
+        self._open.set()
+        self._fillers: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener.settimeout(0.1)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, name="gate", daemon=True).start()
+
+    def withhold(self, *words: str) -> None:
+        """From now on, keep back every request that contains one of the words."""
+        with self._changed:
+            self._withheld.update(words)
+            self._answered.difference_update(words)
+
+    def let_go(self, *words: str) -> None:
+        """Let requests with these words pass again, those that wait included."""
+        with self._changed:
+            self._withheld.difference_update(words)
+            self._changed.notify_all()
+
+    def waiting(self, word: str) -> int:
+        """Count the requests that are kept back for this word."""
+        with self._changed:
+            return self._waiting.count(word)
+
+    def answered(self, word: str) -> bool:
+        """Say whether the answer to a request that was kept back has been handed to its sender."""
+        with self._changed:
+            return word in self._answered
+
+    def jam(self) -> None:
+        """Take no connection any more: whoever connects hangs, as with a host that drops packets."""
+        self._open.clear()
+        self._listener.listen(0)
+        for _ in range(3):
+            filler = socket.socket()
+            filler.settimeout(0.15)
+            with suppress(TimeoutError):
+                filler.connect(self._listener.getsockname())
+            self._fillers.append(filler)
+
+    def unjam(self) -> None:
+        """Take connections again."""
+        while self._fillers:
+            self._fillers.pop().close()
+        self._listener.listen(128)
+        self._open.set()
+
+    def close(self) -> None:
+        """Stop; whoever is connected is hung up on."""
+        self._closed.set()
+        self._open.set()
+        with self._changed:
+            self._withheld.clear()
+            self._changed.notify_all()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            self._open.wait()
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(self._target, 5) as kie:
+            client.settimeout(None)
+            kie.settimeout(None)
+            kept: str | None = None
+            while not self._closed.is_set():
+                readable, _, _ = select.select([client, kie], [], [], 0.5)
+                for side in readable:
+                    data = side.recv(65536)
+                    if not data:
+                        return
+                    if side is kie:
+                        client.sendall(data)
+                        self._note_answer(kept)
+                        continue
+                    found = self._kept_back(data)
+                    kept = found or kept
+                    if found and _hung_up(client):
+                        return
+                    kie.sendall(data)
+
+    def _kept_back(self, data: bytes) -> str | None:
+        with self._changed:
+            word = next((word for word in self._withheld if word.encode() in data), None)
+            if word is None:
+                return None
+            self._waiting.append(word)
+            self._changed.wait_for(lambda: word not in self._withheld)
+            self._waiting.remove(word)
+            return word
+
+    def _note_answer(self, word: str | None) -> None:
+        if word is not None:
+            with self._changed:
+                self._answered.add(word)
+
+
+def _hung_up(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class Stage:
-    """Processes and addresses of one test. Use as a context manager."""
+    """Processes and addresses of one test. Use as a context manager.
+
+    With `gated=True` every call to Kie goes through `stage.gate`.
+    """
 
     def __init__(
         self,
@@ -63,6 +205,7 @@ class Stage:
         database: str = "sqlite",
         broker: str = "redis",
         simulator: Simulator | None = None,
+        gated: bool = False,
         **settings: str,
     ) -> None:
         self.folder = folder
@@ -73,28 +216,42 @@ class Stage:
         self.simulator = simulator or Simulator(duration_s=2.0)
         self._own_settings = settings
         self._names: list[str] = []
+        self._logs: dict[int, Path] = {}
+        self._gated = gated
 
     def __enter__(self) -> "Stage":
+        try:
+            self._set()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _set(self) -> None:
         self.simulator.start()
+        if self._gated:
+            self.gate = Gate(self.simulator.base_url)
         self.start_broker()
         self.env = self._environment()
         self.settings = Settings(_env_file=None, **self._as_settings())
         database = Database(self.settings.database)
         migrate(database)
         self.jobs = KieJobs(self.settings, database=database)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes:
             kill(process)
-        self.jobs.database.close()
+        if hasattr(self, "jobs"):
+            self.jobs.database.close()
         if self.redis:
             kill(self.redis)
+        if hasattr(self, "gate"):
+            self.gate.close()
         self.simulator.stop()
-        if self.database == "postgresql":
+        if hasattr(self, "_database"):
             with psycopg.connect("host=127.0.0.1 user=postgres", autocommit=True) as connection:
                 connection.execute(f'DROP DATABASE IF EXISTS "{self._database}" WITH (FORCE)')
-        if self.broker == "rabbitmq":
+        if hasattr(self, "_vhost"):
             subprocess.run(["rabbitmqctl", "delete_vhost", self._vhost], capture_output=True, check=False)
 
     def _environment(self) -> dict[str, str]:
@@ -102,7 +259,7 @@ class Stage:
         kept |= {
             "PYTHONPATH": str(TOP),
             "KIE_API_KEY": "key-of-the-stage",
-            "KIE_BASE_URL": self.simulator.base_url,
+            "KIE_BASE_URL": self.gate.url if self._gated else self.simulator.base_url,
             "KIEJOBS_DATA_DIR": str(self.folder / "data"),
             "KIEJOBS_BROKER_URL": self._broker_url(),
             "KIEJOBS_EGRESS_ALLOW": self.simulator.files_host_port,
@@ -119,8 +276,9 @@ class Stage:
             kept["KIEJOBS_DATABASE_URL"] = f"{POSTGRESQL}/{self._database}"
         return kept | self._own_settings
 
-    def _as_settings(self) -> dict[str, str]:
-        return {name: value for name, value in self.env.items() if name.startswith(("KIE_", "KIEJOBS_"))}
+    def _as_settings(self) -> dict[str, Any]:
+        given = {name: value for name, value in self.env.items() if name.startswith(("KIE_", "KIEJOBS_"))}
+        return given | {name: json.loads(given[name]) for name in ("KIEJOBS_ACCOUNTS",) if name in given}
 
     def _broker_url(self) -> str:
         if self.broker == "rabbitmq":
@@ -150,25 +308,102 @@ class Stage:
     def flush_broker(self) -> None:
         redis.Redis(port=self.redis_port).flushall()
 
-    def start(self, command: Iterable[str]) -> "subprocess.Popen[bytes]":
-        """Start one of QUICK, COPIES, BEAT."""
+    def messages(self, queue: str) -> int:
+        """Count the messages that lie in a queue, taken by nobody yet."""
+        return int(redis.Redis(port=self.redis_port).llen(queue))  # type: ignore[arg-type]
+
+    def query(self, statement: str, **values: Any) -> list[Any]:
+        """Read rows with a statement of one's own."""
+        with self.jobs.database.read() as connection:
+            return list(connection.execute(text(statement), values))
+
+    @contextmanager
+    def locked(self, *job_ids: str) -> Iterator[None]:
+        """Hold the lock that every writer of these jobs needs. SQLite has one for the whole database."""
+        if self.database == "sqlite":
+            with self._sqlite_write_lock():
+                yield
+            return
+        with self._postgresql() as connection:
+            connection.execute("SELECT id FROM jobs WHERE id = ANY(%s::uuid[]) FOR UPDATE", (list(job_ids),))
+            yield
+
+    @contextmanager
+    def locked_table(self, table: str) -> Iterator[None]:
+        """Let nobody write into a table."""
+        if self.database == "sqlite":
+            with self._sqlite_write_lock():
+                yield
+            return
+        with self._postgresql() as connection:
+            connection.execute(f"LOCK TABLE {table} IN SHARE MODE")  # type: ignore[arg-type]
+            yield
+
+    @contextmanager
+    def _sqlite_write_lock(self) -> Iterator[None]:
+        path = self.settings.database.removeprefix("sqlite:///")
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            connection.rollback()
+            connection.close()
+
+    def _postgresql(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(f"host=127.0.0.1 user=postgres dbname={self._database}")
+
+    def wait_for_blocked(self, count: int = 1) -> None:
+        """Wait until so many writers block on locks. SQLite does not say who waits: there, a moment has to do."""
+        if self.database == "sqlite":
+            signal.sigtimedwait([], 0.4)
+            return
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+        with self._postgresql() as connection:
+            connection.autocommit = True
+
+            def blocked() -> bool:
+                return int(connection.execute(waits, (self._database,)).fetchone()[0]) >= count  # type: ignore[index]
+
+            until(f"{count} writer(s) block on a lock", blocked, 20)
+
+    def start(self, command: Iterable[str], extra: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start one of QUICK, COPIES, BEAT; `extra` are names that this process's environment has besides."""
         words = [word.format(n=len(self.processes)) for word in command]
-        process = self._spawn([sys.executable, "-m", "celery", "-A", "workers", *words], words[0])
+        process = self._spawn([sys.executable, "-m", "celery", "-A", "workers", *words], words[0], extra or {})
         self.processes.append(process)
         return process
+
+    def run(self, script: str, extra: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start a Python program of a producer in the stage's environment."""
+        process = self._spawn([sys.executable, "-c", script], "producer", extra or {})
+        self.processes.append(process)
+        return process
+
+    def is_ready(self, worker: "subprocess.Popen[bytes]") -> bool:
+        """Say whether a worker takes messages."""
+        return " ready." in self.log_of(worker)
+
+    def log_of(self, process: "subprocess.Popen[bytes]") -> str:
+        """Read what a process has logged so far."""
+        return self._logs[process.pid].read_text(errors="replace")
 
     def start_all(self) -> tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]:
         """Start quick worker, copies worker and beat; return them."""
         return self.start(QUICK), self.start(COPIES), self.start(BEAT)
 
-    def _spawn(self, command: list[str], name: str) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, command: list[str], name: str, extra: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[bytes]":
         log = self.folder / f"{name}-{len(self._names)}.log"
         self._names.append(name)
-        environment = getattr(self, "env", dict(os.environ))
+        environment = getattr(self, "env", dict(os.environ)) | dict(extra or {})
         with log.open("wb") as sink:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=sink, stderr=sink, start_new_session=True
             )
+        self._logs[process.pid] = log
+        return process
 
     def logs(self) -> str:
         return "\n".join(
