@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: help demo up test check chaos mutants lint types imports docs lock clean
+.PHONY: help demo up test check chaos long mutants lint types imports docs lock clean
 
 help:  ## List what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,9 @@ check: lint types imports test  ## Lint, types, import rules, tests
 
 chaos: $(DEV_READY)  ## Ten minutes of killed processes and outages, then the verdict
 	@$(BIN)/python -m tests.chaos.soak --minutes 10
+
+long: $(DEV_READY)  ## The create budget and other figures with real processes, on an idle machine
+	@$(BIN)/python -m pytest --quiet -m long tests/acceptance
 
 mutants: $(DEV_READY)  ## Break each promise on purpose and see which check goes red
 	@$(BIN)/python -m tests.simulation.mutants

@@ -353,17 +353,22 @@ class Stage:
     def _postgresql(self) -> "psycopg.Connection[Any]":
         return psycopg.connect(f"host=127.0.0.1 user=postgres dbname={self._database}")
 
-    def wait_for_blocked(self, count: int = 1) -> None:
-        """Wait until so many writers block on locks. SQLite does not say who waits: there, a moment has to do."""
+    def wait_for_blocked(self, count: int = 1, *, saying: str = "") -> None:
+        """Wait until so many writers block on locks, with this text in their statement.
+
+        SQLite does not say who waits: there, a moment has to do.
+        """
         if self.database == "sqlite":
             signal.sigtimedwait([], 0.4)
             return
         waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+        waits += " AND position(%s in query) > 0"
         with self._postgresql() as connection:
             connection.autocommit = True
 
             def blocked() -> bool:
-                return int(connection.execute(waits, (self._database,)).fetchone()[0]) >= count  # type: ignore[index]
+                found = connection.execute(waits, (self._database, saying)).fetchone()
+                return found is not None and int(found[0]) >= count
 
             until(f"{count} writer(s) block on a lock", blocked, 20)
 

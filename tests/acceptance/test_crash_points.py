@@ -5,7 +5,7 @@ in each and who repairs it. Here each gap is struck once per installation: the s
 back, a lock or a stopped broker makes the process block at the right line; then it is killed. All gaps are struck first
 and judged afterwards, so that their waits overlap. Judges are the simulator's ledger, the rows and the stored bytes.
 
-Not here, because they do not exist yet: callbacks from Kie (gaps 15 and 16) and messages to producers (21 and 22).
+Not here: callbacks from Kie (gaps 15 and 16) and messages to producers (21 and 22).
 """
 
 import hashlib
@@ -74,6 +74,14 @@ class Scene:
         if self.beat.poll() is not None:
             self.beat = self.stage.start(BEAT)
         until("the workers are ready", lambda: all(map(self.stage.is_ready, (self.quick, self.copies))), 40)
+
+    def put_right(self) -> None:
+        """Undo what a strike that went wrong has left behind."""
+        self.stage.gate.unjam()
+        assert self.stage.redis is not None
+        kill(self.stage.redis, signal.SIGCONT)
+        kill(self.quick, signal.SIGCONT)
+        self.revive()
 
     def label(self) -> str:
         return f"label-{uuid.uuid4().hex[:12]}"
@@ -408,7 +416,8 @@ def a_worker_dies_inside_pump_and_sweep(scene: Scene) -> dict[str, Struck]:
     marked_before = scene.column(queued, "renudge_at")
     with stage.locked(queued, waiting):
         scene.revive()
-        stage.wait_for_blocked(2)
+        stage.wait_for_blocked(saying="UPDATE jobs SET renudge_at")  # the pump
+        stage.wait_for_blocked(saying="UPDATE jobs SET nudges")  # the sweep
         if stage.database == "sqlite":
             until("pump and sweep are taken", lambda: stage.messages("sweep") == 0)
             signal.sigtimedwait([], 2.5)  # a period of each
@@ -489,8 +498,7 @@ def _strike(scene: Scene, strike: Callable[[Scene], dict[str, Struck]]) -> None:
     except Exception as error:
         error.add_note(f"while striking: {strike.__doc__}")
         scene.struck[strike.__name__] = error
-        scene.stage.gate.unjam()
-        scene.revive()
+        scene.put_right()
 
 
 def struck(scene: Scene, gap: str) -> Struck:
