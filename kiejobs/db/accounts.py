@@ -5,34 +5,42 @@ the pause one create passes on probation, and its acceptance ends the pause. A s
 itself. Polls and copies never stop. All of it is decided under the account's lock, by the database's clock.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kiejobs.answers import Accepted, Busy, NotSent, Outcome, Refused, Scope
+from kiejobs.answers import Accepted, Answered, Busy, NotSent, Outcome, Refused, Scope
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
-from kiejobs.db.tables import accounts, submissions
-from kiejobs.jobs import SubmissionState
+from kiejobs.db.tables import accounts, in_state, jobs, submissions
+from kiejobs.jobs import JobState, SubmissionState
 
 PAUSE_FIRST_S = 60.0
 PAUSE_MAX_S = 1800.0
 BUSY_MAX_S = 300.0
 UNREACHABLE_FIRST_S = 5.0
 LONGEST_CALL_S = 3600.0
+STRANGERS = 20
+"""How many accounts are listed that nothing but jobs names: a producer may write any name."""
 PROBATION_LOOK_S = 5.0
 """How long a job of a model on probation stays out of the line while another one tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One account's create limit: `limit` creates per `window_s` (margin included), per the database's clock."""
+    """One account's create limit: `limit` creates per `window_s`, by the database's clock.
+
+    A create counts from the moment at which it can have reached Kie last: when its outcome was known, or `margin_s` after
+    it was sent, whichever is first.
+    """
 
     limit: int
     window_s: float
+    margin_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +59,71 @@ class Account:
     """Credits that left the balance and that no known submission explains; None until there are two readings."""
     free_creates: int | None = None
     """Creates that may be made now; None where this process has no key, and so no limit, for the account."""
+    unfinished: int = 0
+    """Its jobs that have not ended."""
 
 
-def lock_account(tx: Connection, account: str) -> None:
-    """Take the account's row for this transaction, making it first where it does not exist."""
-    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(accounts)
-    tx.execute(made.values(name=account).on_conflict_do_nothing())
-    tx.execute(select(accounts.c.name).where(accounts.c.name == account).with_for_update())
+_ACCOUNT = accounts.c.name == bindparam("account")
+_LOCK = select(accounts, clock().label("now")).where(_ACCOUNT).with_for_update()
+
+
+def lock_account(tx: Connection, account: str) -> Any:
+    """Take the account's row for this transaction, making it first where it does not exist; return it, with `now`."""
+    row = tx.execute(_LOCK, {"account": account}).first()
+    if row is None:
+        made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(accounts)
+        tx.execute(made.values(name=account).on_conflict_do_nothing())
+        row = tx.execute(_LOCK, {"account": account}).one()
+    return row
+
+
+_PAUSED_UNTIL = select(accounts.c.paused_until).where(_ACCOUNT).scalar_subquery().label("paused_until")
+_PAUSE_CODE = select(accounts.c.pause_code).where(_ACCOUNT).scalar_subquery().label("pause_code")
+_NOW = select(clock().label("now"), _PAUSED_UNTIL, _PAUSE_CODE)
+"""The time, and the account's pause; one row also where nobody knows the account yet."""
+
+_COUNTED = (
+    (submissions.c.account == bindparam("account"))
+    & (submissions.c.sending_at > bindparam("sent_since"))
+    & or_(submissions.c.settled_at.is_(None), submissions.c.settled_at > bindparam("since"))
+)
+"""The creates that still count against the limit.
+
+The bounds are values, not `clock()`: PostgreSQL uses no index for what may change from row to row.
+"""
+_USED = select(func.count()).where(_COUNTED)
 
 
 def free_creates(tx: Connection, account: str, budget: Budget) -> int:
     """Count how many creates the account may make now: 0 while paused, 1 on probation after a pause."""
-    now: datetime = tx.scalar(select(clock()))  # type: ignore[assignment]
-    row = tx.execute(select(accounts.c.paused_until, accounts.c.pause_code).where(accounts.c.name == account)).first()
-    if row and row.paused_until and row.paused_until > now:
+    row = tx.execute(_NOW, {"account": account}).one()
+    if row.paused_until and row.paused_until > row.now:
         return 0
-    # A value, not `clock()` in the comparison: PostgreSQL uses no index for what may change from row to row.
-    recent = submissions.c.sending_at > now - timedelta(seconds=budget.window_s)
-    used = tx.scalar(select(func.count()).where(submissions.c.account == account, recent)) or 0
-    free = max(budget.limit - used, 0)
-    if row and row.pause_code:
+    free = max(budget.limit - (tx.scalar(_USED, _bounds(account, budget, row.now)) or 0), 0)
+    if row.pause_code:
         return 0 if _sending(tx, account) else min(free, 1)
     return free
+
+
+def _bounds(account: str, budget: Budget, now: datetime) -> dict[str, Any]:
+    since = now - timedelta(seconds=budget.window_s)
+    return {"account": account, "since": since, "sent_since": since - timedelta(seconds=budget.margin_s)}
+
+
+_FREES = select(submissions.c.sending_at, submissions.c.settled_at).where(_COUNTED)
+
+
+def turns(tx: Connection, account: str, budget: Budget, *, ahead_s: float) -> list[float]:
+    """List in how many seconds the account may make each of its next creates, as far as `ahead_s` seconds ahead."""
+    free = free_creates(tx, account, budget)
+    row = tx.execute(_NOW, {"account": account}).one()
+    if row.pause_code or free >= budget.limit:
+        return [0.0] * free
+    window, margin = timedelta(seconds=budget.window_s), timedelta(seconds=budget.margin_s)
+    counted = tx.execute(_FREES, _bounds(account, budget, row.now)).all()
+    frees = [min(sent + margin, settled or sent + margin) + window - row.now for sent, settled in counted]
+    soon = sorted(max(wait.total_seconds(), 0.0) for wait in frees)
+    return [0.0] * free + [wait_s for wait_s in soon if wait_s <= ahead_s]
 
 
 def _sending(tx: Connection, account: str, model: str | None = None) -> bool:
@@ -85,32 +136,31 @@ def _sending(tx: Connection, account: str, model: str | None = None) -> bool:
     return tx.scalar(select(submissions.c.id).where(mine).limit(1)) is not None
 
 
-def model_hold_s(tx: Connection, account: str, model: str) -> tuple[float, str] | None:
-    """Say for how long a job of this model must stay out of the line, and why; None where it may be sent."""
-    row = tx.execute(select(accounts.c.models_paused, clock().label("now")).where(accounts.c.name == account)).first()
-    paused = (row.models_paused or {}).get(model) if row else None
+def model_hold_s(tx: Connection, account: Any, model: str) -> tuple[float, str] | None:
+    """Say for how long a job of this model must stay out of the line, and why; None where it may be sent.
+
+    `account` is the row that `lock_account` returned.
+    """
+    paused = (account.models_paused or {}).get(model)
     if paused is None:
         return None
-    left_s = (datetime.fromisoformat(paused["until"]) - row.now).total_seconds() if row else 0.0
+    left_s = (datetime.fromisoformat(paused["until"]) - account.now).total_seconds()
     why = f"model {model} is switched off at Kie ({paused['code']}): {paused['note']}"
     if left_s > 0:
         return left_s, why
-    return (PROBATION_LOOK_S, why) if _sending(tx, account, model) else None
+    return (PROBATION_LOOK_S, why) if _sending(tx, account.name, model) else None
 
 
-def learn(
-    tx: Connection, account: str, model: str, outcome: Outcome, *, sent_at: datetime, busy_s: float
-) -> str | None:
-    """Pause or resume by what a create call brought; the caller holds the account's lock.
+def learn(tx: Connection, row: Any, model: str, outcome: Outcome, *, sent_at: datetime, busy_s: float) -> str | None:
+    """Pause or resume by what a create call brought; `row` is the account's, from `lock_account`.
 
     A create that was sent before a pause began says nothing about that pause: a burst of refusals is one pause, and a
     late acceptance does not end it. Returns the words of an alert where something was paused that was not before.
     """
-    row = tx.execute(select(accounts, clock().label("now")).where(accounts.c.name == account)).first()
-    if row is None or (row.paused_at is not None and sent_at < row.paused_at and _about_the_account(outcome)):
+    if row.paused_at is not None and sent_at < row.paused_at and _about_the_account(outcome):
         return None
     match outcome:
-        case Accepted():
+        case Accepted() | Answered():
             _resume(tx, row, model)
         case Busy():
             _pause(tx, row, outcome.code, outcome.message, first_s=busy_s, longest_s=BUSY_MAX_S)
@@ -119,15 +169,15 @@ def learn(
         case Refused(scope=Scope.ACCOUNT):
             _pause(tx, row, outcome.code, outcome.message, first_s=PAUSE_FIRST_S, longest_s=PAUSE_MAX_S)
             if row.pause_code != outcome.code:
-                return f"creates of account {account} are paused ({outcome.code}): {outcome.message}"
+                return f"creates of account {row.name} are paused ({outcome.code}): {outcome.message}"
         case Refused(scope=Scope.MODEL):
             if _pause_model(tx, row, model, outcome):
-                return f"creates of model {model} in account {account} are paused ({outcome.code}): {outcome.message}"
+                return f"creates of model {model} in account {row.name} are paused ({outcome.code}): {outcome.message}"
     return None
 
 
 def _about_the_account(outcome: Outcome) -> bool:
-    return isinstance(outcome, Accepted | Busy | NotSent) or (
+    return isinstance(outcome, Accepted | Answered | Busy | NotSent) or (
         isinstance(outcome, Refused) and outcome.scope is Scope.ACCOUNT
     )
 
@@ -182,17 +232,32 @@ def checked(database: Database, account: str, credits: float) -> None:
 
 
 def listed(database: Database, names: dict[str, Budget]) -> list[Account]:
-    """List accounts by name, those that are only set up included."""
+    """List accounts by name; included are those that are only set up, and those that only jobs name."""
     with database.read() as connection:
+        unfinished = _unfinished(connection)
         rows = {row.name: row for row in connection.execute(select(accounts))}
         free = {name: free_creates(connection, name, budget) for name, budget in names.items()}
         drifts = {name: _drift(connection, row) for name, row in rows.items()}
-    return [_account(name, rows.get(name), free.get(name), drifts.get(name)) for name in sorted({*rows, *names})]
+    strangers = sorted(set(unfinished) - {*rows, *names})[:STRANGERS]
+    return [
+        _account(name, rows.get(name), free.get(name), drifts.get(name), unfinished.get(name, 0))
+        for name in sorted({*rows, *names, *strangers})
+    ]
 
 
-def _account(name: str, row: Any, free: int | None, drift: float | None) -> Account:
+def _unfinished(connection: Connection) -> dict[str, int]:
+    in_line = in_state(JobState.QUEUED) & jobs.c.line_at.is_not(None)
+    found: Counter[str] = Counter()
+    for which in (in_line, jobs.c.due_at.is_not(None)):
+        query = select(jobs.c.account, func.count()).where(which).group_by(jobs.c.account)
+        for name, count in connection.execute(query):
+            found[name] += count
+    return found
+
+
+def _account(name: str, row: Any, free: int | None, drift: float | None, unfinished: int) -> Account:
     if row is None:
-        return Account(name, free_creates=free)
+        return Account(name, free_creates=free, unfinished=unfinished)
     return Account(
         name=name,
         paused_until=row.paused_until,
@@ -203,13 +268,15 @@ def _account(name: str, row: Any, free: int | None, drift: float | None) -> Acco
         checked_at=row.checked_at,
         drift_credits=drift,
         free_creates=free,
+        unfinished=unfinished,
     )
 
 
 def _drift(connection: Connection, row: Any) -> float | None:
-    """Compare what left the balance since the first reading with what submissions are known to have cost."""
+    """Compare what left the balance between the first and the last reading with what submissions then are known to cost."""
     if row.baseline_at is None or row.checked_at is None or row.checked_at == row.baseline_at:
         return None
     mine = (submissions.c.account == row.name) & (submissions.c.sending_at >= row.baseline_at)
+    mine &= submissions.c.sending_at < row.checked_at  # what was sent since is in no reading yet
     known = connection.scalar(select(func.sum(submissions.c.credits)).where(mine)) or 0
     return float(row.baseline_credits) - float(row.credits) - float(known)

@@ -1,25 +1,34 @@
-"""Looks at Kie's record: claiming the right to one, and writing what came of it. Two statements for an ordinary look."""
+"""Looks at Kie's record: claiming the right to one, and writing what came of it. Two statements for an ordinary look.
+
+Statements of everyday work are made once and executed with parameters: SQLAlchemy takes ten times as long to put one
+together as the driver takes to send it.
+"""
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, true, update
+from sqlalchemy import Executable, bindparam, false, func, or_, select, true, update
 
 from kiejobs.db import spend
+from kiejobs.db.candidates import NAMED
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
-from kiejobs.db.tables import candidates, in_state, jobs, payloads
+from kiejobs.db.tables import in_state, jobs, payloads
 from kiejobs.db.timeline import write_change, write_look
 from kiejobs.decisions import MAX_EXECUTIONS, Change, poisoned
-from kiejobs.jobs import CandidateState, Claim, JobState
+from kiejobs.jobs import Claim, JobState
+from kiejobs.kie.callbacks import without_tokens
 from kiejobs.lifecycle import Event
 
 WATCHED = (JobState.WAITING, JobState.TIMEOUT)
-UNSURE = (JobState.SUBMITTING, JobState.UNCONFIRMED)
+UNSURE = (JobState.SUBMITTING, JobState.UNCONFIRMED, JobState.QUEUED, JobState.FAIL)
 """Looked at only while somebody has named a task that may be theirs."""
 
-_NAMED = exists().where(candidates.c.submission_id == jobs.c.submission_id, candidates.c.state == CandidateState.OPEN)
-_LOOKED_AT = or_(jobs.c.state.in_(WATCHED), jobs.c.state.in_(UNSURE) & _NAMED)
+FINDS = (Event.PRODUCED, Event.BROKE)
+"""What a look may bring to light."""
+
+_LOOKED_AT = or_(in_state(*WATCHED), in_state(*UNSURE) & NAMED)
 
 
 def claim(
@@ -29,23 +38,28 @@ def claim(
 
     With `accounts`, the ones that this process has keys for, only their jobs; others are left as they are.
     """
-    mine = jobs.c.account.in_(accounts) if accounts is not None else true()
-    statement = (
+    statement = _claim(None if accounts is None else tuple(accounts))
+    with database.single() as connection:
+        row = connection.execute(statement, {"job": job_id, "of_version": version, "claim_s": claim_s}).first()
+    return _claimed(row) if row else None
+
+
+@cache
+def _claim(accounts: tuple[str, ...] | None) -> Executable:
+    mine = true() if accounts is None else or_(false(), *(jobs.c.account == account for account in accounts))
+    return (
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.version == version, mine, _LOOKED_AT)
+        .where(jobs.c.id == bindparam("job"), jobs.c.version == bindparam("of_version"), mine, _LOOKED_AT)
         .values(
             version=jobs.c.version + 1,
             executions=jobs.c.executions + 1,
             polls=jobs.c.polls + 1,
             nudges=0,
             renudge_at=None,
-            due_at=clock(claim_s),
+            due_at=clock("claim_s"),
         )
         .returning(*_COLUMNS, clock().label("now"))
     )
-    with database.single() as connection:
-        row = connection.execute(statement).first()
-    return _claimed(row) if row else None
 
 
 _COLUMNS = (
@@ -89,22 +103,26 @@ def _claimed(row: Any) -> Claim:
     )
 
 
-def write(database: Database, claim: Claim, change: Change, *, record: dict[str, Any] | None, who: str) -> bool:
+def write(
+    database: Database, claim: Claim, change: Change, *, record: dict[str, Any] | None, who: str, by: str = "poll"
+) -> bool:
     """Write what a look brought, fenced by the claim; False, with nothing changed, where the claim was overtaken.
 
     A look that only sets the next one is one statement. A new word, the first trouble and every change of state also
-    get their line in the timeline.
+    get their line in the timeline. `by` is what made the look happen now; the job keeps it where that ends the waiting.
     """
     if change.event is Event.SEEN and not _worth_telling(claim, change):
         with database.single() as connection:
             return write_look(connection, claim.id, change, version=claim.version)
+    found: dict[str, Any] = {"found_by": by} if change.event in FINDS else {}
     with database.write() as tx:
-        if not write_change(tx, claim.id, claim.state, change, who=who, version=claim.version):
+        if not write_change(tx, claim.id, claim.state, change, who=who, version=claim.version, **found):
             return False
         if change.credits is not None:
             spend.learned(tx, claim.id, change.credits)
-        if record is not None and change.event is not Event.SEEN:
-            tx.execute(update(payloads).where(payloads.c.job_id == claim.id).values(record=record))
+        if record is not None and (change.event is not Event.SEEN or change.odd):
+            kept = without_tokens(record)
+            tx.execute(update(payloads).where(payloads.c.job_id == claim.id).values(record=kept))
     return True
 
 
@@ -124,8 +142,10 @@ def is_poison(claim: Claim) -> bool:
     return claim.executions > MAX_EXECUTIONS
 
 
+_IN_FLIGHT = select(func.count()).where(jobs.c.account == bindparam("account"), in_state(JobState.WAITING))
+
+
 def in_flight(database: Database, account: str) -> int:
     """Count the account's jobs that are being looked at."""
     with database.read() as connection:
-        query = select(func.count()).where(jobs.c.account == account, in_state(JobState.WAITING))
-        return connection.scalar(query) or 0
+        return connection.scalar(_IN_FLIGHT, {"account": account}) or 0

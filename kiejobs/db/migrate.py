@@ -1,8 +1,10 @@
 """The schema's history, applied. Alembic does the work; this module only knows where the history lies.
 
-Alembic is imported only where there is something to do, because every producer opens the database.
+Alembic is imported only where there is something to do, because every producer opens the database. Migrations first add,
+and take away a version later what nobody uses any more; so a process runs on the schema of the next version, too.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +17,24 @@ from kiejobs.errors import DatabaseNotMigrated
 if TYPE_CHECKING:
     from alembic.config import Config
 
+log = logging.getLogger(__name__)
+
 _HISTORY = Path(__file__).parent / "migrations"
 _LOCK = 7_134_215_004  # any number of our own: two migrations at once wait for each other
 
 
 def ready(database: Database) -> Database:
-    """Return the database if its schema is the newest. SQLite is brought there; PostgreSQL is a person's decision."""
+    """Return the database if its schema will do. An older SQLite is brought up; PostgreSQL is a person's decision.
+
+    A newer one will do: it is there while a version is being replaced by the next one, or taken back.
+    """
     try:
         found = current(database)
     except DatabaseNotMigrated:
         found = None
-    if found != head():
+    if found is not None and found > head():
+        log.warning("the database's schema is %s, of a later version than this one, which knows %s", found, head())
+    elif found != head():
         if not database.sqlite:
             raise DatabaseNotMigrated(f"the database's schema is {found or 'missing'}, this version needs {head()}")
         migrate(database)
@@ -33,7 +42,10 @@ def ready(database: Database) -> Database:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Create or upgrade the schema; return the revisions before and after. Safe to run twice, also at once."""
+    """Create or upgrade the schema; return the revisions before and after. Safe to run twice, also at once.
+
+    A schema of a later version is left as it is.
+    """
     from alembic import command
     from alembic.migration import MigrationContext
 
@@ -42,6 +54,8 @@ def migrate(database: Database) -> tuple[str | None, str]:
             connection.execute(text("SET LOCAL lock_timeout = '10s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         before = MigrationContext.configure(connection).get_current_revision()
+        if before is not None and before > head():
+            return before, before
         settings = config()
         settings.attributes["connection"] = connection
         command.upgrade(settings, "head")

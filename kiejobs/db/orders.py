@@ -4,24 +4,23 @@ Every order that may cost money is recorded with who gave it and why. A candidat
 noted here; a read of Kie's record decides about it in the poll step.
 """
 
-import uuid
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from kiejobs.db import candidates
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
-from kiejobs.db.tables import candidates, jobs, outputs, payloads, submissions
+from kiejobs.db.tables import jobs, outputs, submissions
 from kiejobs.db.timeline import write_change, write_event
 from kiejobs.decisions import SETTLE_EVERY_S, UNCONFIRMED_FOR_S, Pace, after_unconfirmed, change
 from kiejobs.errors import JobNotFound, NotPossible, Reason
-from kiejobs.jobs import CandidateState, JobState, OutputState, SubmissionState
+from kiejobs.jobs import JobState, OutputState, SubmissionState
 from kiejobs.lifecycle import Event, may
+from kiejobs.setbacks import KIE_KEEPS_S
 
-KIE_KEEPS_S = 14 * 86400.0
-"""How long Kie keeps generated files. Source: https://docs.kie.ai, getting started."""
+FRUITLESS = (Reason.RESULT_INVALID, Reason.RESULT_EXPIRED)
+"""Reasons for which storing again may be as vain as before: who pays for a job that failed so buys it again."""
 
 BILLED = "canceled; Kie had taken the task, so it is billed, and its result will not be stored"
 PERHAPS_BILLED = "canceled while nobody knew whether Kie took it: it may be billed"
@@ -32,23 +31,6 @@ CANCEL_NOTES = {
     JobState.WAITING: BILLED,
     JobState.TIMEOUT: BILLED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """An open candidate and what it is judged by."""
-
-    id: str
-    task_id: str
-    submission_id: str
-    model: str
-    input: dict[str, Any]
-    sending_at: datetime
-    deadline_at: datetime
-    sending: bool
-    bound_elsewhere: bool
-    age_s: float
-    """Seconds since it was named."""
 
 
 def _job(tx: Connection, job_id: str, tenant: str) -> Any:
@@ -89,12 +71,14 @@ def _may_have_cost(tx: Connection, job_id: str) -> bool:
 def retry(database: Database, job_id: str, *, tenant: str, pay: bool, who: str, why: str) -> JobState:
     """Try again: store again for free while Kie has the result, else buy again, which needs `pay`.
 
-    Returns the job's new state. NotPossible says what stands against it, and whether `pay` would help.
+    With `pay`, a job whose result was invalid or gone is bought again at once. Returns the job's new state. NotPossible
+    says what stands against it, and whether `pay` would help.
     """
     with database.write() as tx:
         row = _job(tx, job_id, tenant)
         state = JobState(row.state)
-        if state is JobState.FAIL and _kie_still_has_it(tx, row):
+        fruitless = pay and row.reason in FRUITLESS
+        if state is JobState.FAIL and not fruitless and _kie_still_has_it(tx, row):
             return _store_again(tx, row, who)
         event = Event.RESEND_APPROVED if state is JobState.UNCONFIRMED else Event.BOUGHT_AGAIN
         if not may(state, event):
@@ -122,7 +106,7 @@ def _kie_still_has_it(tx: Connection, row: Any) -> bool:
 def _store_again(tx: Connection, row: Any, who: str) -> JobState:
     failed = (outputs.c.job_id == row.id) & (outputs.c.state == OutputState.FAILED)
     again = {"state": OutputState.PENDING, "due_at": clock(), "link_expired": True, "attempts": 0}
-    again |= {"refusals": 0, "executions": 0}
+    again |= {"refusals": 0, "executions": 0, "storage_troubles": 0, "refused_url": None}
     tx.execute(update(outputs).where(failed).values(**again, reason=None, error=None))
     restored = change(JobState.FAIL, Event.RESTORED, "stored again, free of charge", due_in_s=SETTLE_EVERY_S)
     write_change(tx, row.id, JobState.FAIL, restored, who=who)
@@ -133,16 +117,11 @@ def _buy_again(tx: Connection, row: Any, event: Event, who: str, why: str) -> Jo
     state = JobState(row.state)
     note = f"a new generation is bought by order of {who}: {why}" + _twice(state)
     tx.execute(delete(outputs).where(outputs.c.job_id == row.id))
-    fresh: dict[str, Any] = {
-        "provider_task_id": None,
-        "accepted_at": None,
-        "word": None,
-        "progress": None,
-        "late": False,
-    }
-    fresh |= {"line_at": clock(), "held": None, "polls": 0, "troubles": 0, "cancel_requested": False, "credits": None}
+    unknown_again = ("provider_task_id", "accepted_at", "found_by", "word", "progress", "credits", "held")
+    fresh: dict[str, Any] = dict.fromkeys(unknown_again)
+    fresh |= {"late": False, "polls": 0, "cancel_requested": False}
     bought = change(state, event, note, in_line=True)
-    write_change(tx, row.id, state, bought, who=who, approved_by=who, approved_why=why, **fresh)
+    write_change(tx, row.id, state, bought, who=who, now=("line_at",), approved_by=who, approved_why=why, **fresh)
     return bought.state
 
 
@@ -167,106 +146,24 @@ def refresh(database: Database, job_id: str, *, tenant: str, who: str) -> tuple[
     return (row.version if idle else None), due
 
 
-def name_candidate(tx: Connection, submission_id: str, task_id: str, *, source: str) -> tuple[str, int] | None:
-    """Note a task id that somebody named for a submission, and make its job due now.
-
-    Returns the job and its version for a nudge; None where the submission needs no candidate (any more), or has this one
-    already: a look at it may be running, and is not overtaken.
-    """
-    query = select(submissions.c.job_id).where(submissions.c.id == submission_id)
-    job_id = tx.scalar(query)
-    if job_id is None:
-        return None
-    row = tx.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
-    if row.submission_id != submission_id or row.state not in (JobState.SUBMITTING, JobState.UNCONFIRMED):
-        return None
-    mine = (candidates.c.submission_id == submission_id) & (candidates.c.task_id == task_id)
-    if tx.scalar(select(candidates.c.id).where(mine)) is not None:
-        return None
-    values = {"id": str(uuid.uuid4()), "submission_id": submission_id, "task_id": task_id, "source": source}
-    tx.execute(insert(candidates).values(state=CandidateState.OPEN, created_at=clock(), **values))
-    write_event(tx, job_id, "candidate", f"{source} names task {task_id}; Kie's record will decide", who=source)
-    tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(), renudge_at=None))
-    return job_id, row.version
-
-
 def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: str) -> tuple[str, int] | None:
-    """Name the task of a job whose create call's outcome is unknown. A refused candidate may be named again."""
+    """Name the task of a job whose create call's outcome is unknown. A refused candidate may be named again.
+
+    Returns the job and its version for a nudge; None where the task was named before and the look is still to come.
+    """
     with database.write() as tx:
         row = _job(tx, job_id, tenant)
-        lost = row.state == JobState.FAIL and row.reason == Reason.SUBMISSION_LOST
-        if not row.submission_id or not (lost or row.state in (JobState.SUBMITTING, JobState.UNCONFIRMED)):
-            raise NotPossible(f"job {job_id} is {row.state}: only an unconfirmed job can adopt a task")
-        if lost:
+        if row.state == JobState.FAIL and row.reason == Reason.SUBMISSION_LOST:
             raise NotPossible(
                 f"job {job_id} was given up 14 days after it was sent: Kie has deleted what the task made",
                 remedy="Buy it again with `kiejobs retry --pay`.",
             )
-        again = (candidates.c.submission_id == row.submission_id) & (candidates.c.task_id == task_id)
-        tx.execute(delete(candidates).where(again, candidates.c.state == CandidateState.REFUSED))
-        return name_candidate(tx, row.submission_id, task_id, source=who)
-
-
-def open_candidate(database: Database, job_id: str) -> Named | None:
-    """Read the oldest open candidate of a job's current submission, with what it is judged by."""
-    query = (
-        select(
-            candidates.c.id,
-            candidates.c.task_id,
-            submissions,
-            payloads.c.request,
-            candidates.c.created_at.label("named_at"),
-            clock().label("now"),
-        )
-        .join(submissions, submissions.c.id == candidates.c.submission_id)
-        .join(jobs, jobs.c.submission_id == submissions.c.id)
-        .join(payloads, payloads.c.job_id == jobs.c.id)
-        .where(jobs.c.id == job_id, candidates.c.state == CandidateState.OPEN)
-        .order_by(candidates.c.created_at)
-    )
-    with database.read() as connection:
-        row = connection.execute(query.limit(1)).first()
-        if row is None:
-            return None
-        other = (submissions.c.account == row.account) & (submissions.c.provider_task_id == row.task_id)
-        bound = connection.scalar(select(submissions.c.id).where(other, submissions.c.job_id != job_id)) is not None
-    return Named(
-        id=row.id,
-        task_id=row.task_id,
-        submission_id=row._mapping[submissions.c.id],
-        model=row.model,
-        input=dict(row.request.get("input") or {}),
-        sending_at=row.sending_at,
-        deadline_at=row.deadline_at,
-        sending=row._mapping[submissions.c.state] == SubmissionState.SENDING,
-        bound_elsewhere=bound,
-        age_s=(row.now - row.named_at).total_seconds(),
-    )
-
-
-def close_candidate(tx: Connection, named: Named, job_id: str, *, refused: str | None, who: str) -> None:
-    """Write what Kie's record decided about a candidate; a refusal is an alarm in the timeline."""
-    state = CandidateState.REFUSED if refused else CandidateState.ADOPTED
-    tx.execute(update(candidates).where(candidates.c.id == named.id).values(state=state, note=refused))
-    if refused:
-        write_event(tx, job_id, "alarm", f"task {named.task_id} is not adopted: {refused}", who=who)
-
-
-def give_up_candidates(tx: Connection, job_id: str, *, version: int, who: str) -> None:
-    """Refuse the open candidates of a job whose looks at them do not survive; time decides about the job again."""
-    submission = select(jobs.c.submission_id).where(jobs.c.id == job_id, jobs.c.version == version).scalar_subquery()
-    mine = (candidates.c.submission_id == submission) & (candidates.c.state == CandidateState.OPEN)
-    note = "looks at its record did not survive"
-    refused = update(candidates).where(mine).values(state=CandidateState.REFUSED, note=note)
-    for task_id in tx.scalars(refused.returning(candidates.c.task_id)).all():
-        write_event(tx, job_id, "alarm", f"task {task_id} is not adopted: {note}", who=who)
-    look_later(tx, job_id, version=version, due=clock())
-
-
-def look_later(tx: Connection, job_id: str, *, version: int, due: Any) -> None:
-    """Say when a job that waits for its candidate, claimed with `version`, is due again (a time or `clock(…)`)."""
-    mine = (jobs.c.id == job_id) & (jobs.c.version == version)
-    tx.execute(update(jobs).where(mine).values(due_at=due, executions=0))
+        sent = tx.execute(select(submissions).where(submissions.c.id == row.submission_id)).first()
+        if sent is None or not candidates.may_follow(row, sent):
+            raise NotPossible(f"job {job_id} is {row.state}: only an unconfirmed job can adopt a task")
+        candidates.forget_refused(tx, sent.id, task_id)
+        named = candidates.name(tx, row, sent.id, task_id, source=who)
+        return (job_id, row.version) if named else None
 
 
 def settle_unconfirmed(database: Database, job_id: str, pace: Pace, *, who: str) -> str:
@@ -279,8 +176,7 @@ def settle_unconfirmed(database: Database, job_id: str, pace: Pace, *, who: str)
         row = tx.execute(query.with_for_update()).first()
         if row is None:
             return "gone"
-        opened = (candidates.c.submission_id == row.submission_id) & (candidates.c.state == CandidateState.OPEN)
-        if tx.scalar(select(candidates.c.id).where(opened).limit(1)) is not None:
+        if candidates.any_open(tx, job_id):
             return "candidate"
         sent = tx.execute(select(submissions).where(submissions.c.id == row.submission_id)).one()
         age_s = (row.now - sent.sending_at).total_seconds()
@@ -294,7 +190,7 @@ def settle_unconfirmed(database: Database, job_id: str, pace: Pace, *, who: str)
             return "waits"
         extra: dict[str, Any] = {}
         if decided.event is Event.RESEND_APPROVED:
-            extra = {"approved_by": "policy", "approved_why": decided.note, "line_at": clock()}
+            extra = {"approved_by": "policy", "approved_why": decided.note, "now": ("line_at",)}
         else:
             written_off = {"state": SubmissionState.WRITTEN_OFF, "settled_at": clock()}
             tx.execute(update(submissions).where(submissions.c.id == sent.id).values(**written_off))

@@ -5,15 +5,17 @@ doubled gap) and lets the step's own claim decide. Safe to run twice, or from tw
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Integer, Table, bindparam, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from kiejobs.db.candidates import NAMED
 from kiejobs.db.clock import clock
 from kiejobs.db.copies import lock_job, settle_job
 from kiejobs.db.session import Database
-from kiejobs.db.tables import callbacks, in_state, jobs, outputs, pulses
+from kiejobs.db.tables import callbacks, in_state, jobs, one_of, outputs, pulses
 from kiejobs.decisions import SETTLE_EVERY_S
 from kiejobs.jobs import JobState, OutputState
 from kiejobs.pacing import renudge_s
@@ -35,20 +37,35 @@ class Overdue:
 
 def overdue_jobs(database: Database, state: JobState, *, grace_s: float, limit: int = BATCH) -> list[Overdue]:
     """List jobs of one state that are past due by more than the grace, oldest first."""
-    late = (jobs.c.due_at < clock(-grace_s)) & or_(jobs.c.renudge_at.is_(None), jobs.c.renudge_at < clock())
-    query = select(jobs.c.id, jobs.c.account, jobs.c.version, jobs.c.nudges).where(late, in_state(state))
     with database.read() as connection:
-        rows = connection.execute(query.order_by(jobs.c.due_at).limit(limit)).all()
+        rows = connection.execute(_overdue(state), {"ago_s": -grace_s, "limit": limit}).all()
     return [Overdue(row.id, row.account, row.version, row.nudges) for row in rows]
 
 
+@cache
+def _overdue(state: JobState) -> Executable:
+    query = select(jobs.c.id, jobs.c.account, jobs.c.version, jobs.c.nudges).where(in_state(state), _is_late(jobs))
+    return query.order_by(jobs.c.due_at).limit(bindparam("limit"))
+
+
+def _is_late(table: Table) -> ColumnElement[bool]:
+    rested = or_(table.c.renudge_at.is_(None), table.c.renudge_at < clock())
+    return (table.c.due_at < clock("ago_s")) & rested
+
+
+_PENDING = one_of(outputs.c.state, OutputState.PENDING)
+_OVERDUE_OUTPUTS = (
+    select(outputs.c.job_id, outputs.c.position, outputs.c.version, outputs.c.nudges)
+    .where(_is_late(outputs), _PENDING)
+    .order_by(outputs.c.expires_at.asc().nulls_last(), outputs.c.due_at)
+    .limit(bindparam("limit"))
+)
+
+
 def overdue_outputs(database: Database, *, grace_s: float, limit: int = BATCH) -> list[Overdue]:
-    """List pending outputs that are past due, or whose lease has lapsed, by more than the grace."""
-    late = (outputs.c.due_at < clock(-grace_s)) & or_(outputs.c.renudge_at.is_(None), outputs.c.renudge_at < clock())
-    columns = (outputs.c.job_id, outputs.c.position, outputs.c.version, outputs.c.nudges)
-    query = select(*columns).where(late, outputs.c.state == OutputState.PENDING)
+    """List pending outputs that are past due, or whose lease has lapsed, by more than the grace: soonest to die first."""
     with database.read() as connection:
-        rows = connection.execute(query.order_by(outputs.c.due_at).limit(limit)).all()
+        rows = connection.execute(_OVERDUE_OUTPUTS, {"ago_s": -grace_s, "limit": limit}).all()
     return [Overdue(row.job_id, "", row.version, row.nudges, row.position) for row in rows]
 
 
@@ -58,20 +75,31 @@ def mark_nudged(database: Database, rows: list[Overdue]) -> list[Overdue]:
     Returns those that nobody else has nudged or claimed meanwhile: of two sweeps at once, one nudges a row.
     """
     with database.write() as tx:
-        return [row for row in rows if _mark(tx, jobs, row, jobs.c.id == row.job_id)]
+        return [row for row in rows if _mark(tx, _MARK_JOB, row)]
 
 
 def mark_outputs_nudged(database: Database, rows: list[Overdue]) -> list[Overdue]:
     """Remember that these outputs are nudged now; returns those that nobody else took meanwhile."""
     with database.write() as tx:
-        mine = (outputs.c.job_id, outputs.c.position)
-        return [row for row in rows if _mark(tx, outputs, row, (mine[0] == row.job_id) & (mine[1] == row.index))]
+        return [row for row in rows if _mark(tx, _MARK_OUTPUT, row)]
 
 
-def _mark(tx: Connection, table: Table, row: Overdue, mine: ColumnElement[bool]) -> bool:
-    unchanged = mine & (table.c.version == row.version) & (table.c.nudges == row.nudges)
-    values = {"nudges": table.c.nudges + 1, "renudge_at": clock(renudge_s(row.nudges))}
-    return bool(tx.execute(update(table).where(unchanged).values(**values)).rowcount)
+def _marked(table: Table, mine: ColumnElement[bool]) -> Executable:
+    unchanged = (table.c.version == bindparam("of_version")) & (table.c.nudges == bindparam("of_nudges"))
+    marks = {"nudges": table.c.nudges + 1, "renudge_at": clock("again_in_s")}
+    return update(table).where(mine, unchanged).values(**marks)
+
+
+_JOB = jobs.c.id == bindparam("job")
+_MARK_JOB = _marked(jobs, _JOB)
+_MARK_OUTPUT = _marked(
+    outputs, (outputs.c.job_id == bindparam("job")) & (outputs.c.position == bindparam("index", type_=Integer()))
+)
+
+
+def _mark(tx: Connection, statement: Executable, row: Overdue) -> bool:
+    unchanged = {"job": row.job_id, "index": row.index, "of_version": row.version, "of_nudges": row.nudges}
+    return bool(tx.execute(statement, unchanged | {"again_in_s": renudge_s(row.nudges)}).rowcount)
 
 
 def settle_storing(database: Database, job_id: str, *, who: str) -> bool:
@@ -81,23 +109,35 @@ def settle_storing(database: Database, job_id: str, *, who: str) -> bool:
             return False
         if settle_job(tx, job_id, who=who):
             return True
-        tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(SETTLE_EVERY_S)))
+        tx.execute(_LOOK_LATER, {"job": job_id})
     return False
 
 
-def back_in_line(database: Database, job_id: str) -> None:
-    """Put a job that was held out of the line back, at its end."""
-    held = (jobs.c.id == job_id) & in_state(JobState.QUEUED) & jobs.c.line_at.is_(None)
+_LOOK_LATER = update(jobs).where(_JOB).values(due_at=clock(SETTLE_EVERY_S))
+
+
+def back_in_line(database: Database, job_id: str) -> bool:
+    """Put a job that was held out of the line back, at its end; False where it waits for a look at a candidate."""
+    held = (jobs.c.id == job_id) & in_state(JobState.QUEUED) & jobs.c.line_at.is_(None) & ~NAMED
     with database.single() as connection:
-        connection.execute(update(jobs).where(held).values(line_at=clock(), due_at=None, held=None))
+        return bool(
+            connection.execute(update(jobs).where(held).values(line_at=clock(), due_at=None, held=None)).rowcount
+        )
 
 
 def take_from_line(tx: Connection, ids: list[str], *, quiet_s: float) -> list[str]:
     """Of these jobs, mark and return those that were not nudged within the last `quiet_s` seconds."""
-    ready = or_(jobs.c.renudge_at.is_(None), jobs.c.renudge_at < clock())
-    statement = update(jobs).where(jobs.c.id.in_(ids), ready, in_state(JobState.QUEUED))
-    taken = tx.scalars(statement.values(renudge_at=clock(quiet_s)).returning(jobs.c.id)).all()
-    return [job_id for job_id in ids if job_id in set(taken)]
+    taken = set(tx.scalars(_TAKE, {"ids": ids, "quiet_s": quiet_s}).all())
+    return [job_id for job_id in ids if job_id in taken]
+
+
+_TAKE = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), in_state(JobState.QUEUED))
+    .where(or_(jobs.c.renudge_at.is_(None), jobs.c.renudge_at < clock()))
+    .values(renudge_at=clock("quiet_s"))
+    .returning(jobs.c.id)
+)
 
 
 def forget_jobs(database: Database, *, older_s: float, limit: int = BATCH) -> int:
@@ -117,12 +157,18 @@ def forget_callbacks(database: Database, *, older_s: float) -> None:
 def beat(database: Database, name: str) -> None:
     """Remember that a periodic task ran now."""
     with database.write() as tx:
-        made: Any = (sqlite if database.sqlite else postgresql).insert(pulses).values(name=name, at=clock())
-        tx.execute(made.on_conflict_do_update(index_elements=[pulses.c.name], set_={"at": clock()}))
+        if not tx.execute(_BEAT, {"pulse": name}).rowcount:
+            made: Any = (sqlite if database.sqlite else postgresql).insert(pulses).values(name=name, at=clock())
+            tx.execute(made.on_conflict_do_nothing())
+
+
+_PULSE = pulses.c.name == bindparam("pulse")
+_BEAT = update(pulses).where(_PULSE).values(at=clock())
+_LAST_BEAT = select(pulses.c.at, clock().label("now")).where(_PULSE)
 
 
 def last_beat_age_s(database: Database, name: str) -> float | None:
     """Return how many seconds ago a periodic task last ran; None where it never did."""
     with database.read() as connection:
-        row = connection.execute(select(pulses.c.at, clock().label("now")).where(pulses.c.name == name)).first()
+        row = connection.execute(_LAST_BEAT, {"pulse": name}).first()
     return (row.now - row.at).total_seconds() if row else None

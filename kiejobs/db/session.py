@@ -6,6 +6,7 @@ No outside call is ever made inside any of them. Failures of the database leave 
 schema as `DatabaseNotMigrated`.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,24 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kiejobs.errors import DatabaseNotMigrated, DatabaseUnavailable, SettingsError
 
-_WRITE = "kiejobs_write"
+IDLE_S = 1.0
+"""A connection that was not used for so long is asked whether it lives, before it is used again."""
+
+_NOTICES_SILENCE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+"""A server that is cut off without a word is given up after some 25 s; by itself the kernel would take a quarter of an
+hour, and every thread would wait. https://www.postgresql.org/docs/current/libpq-connect.html"""
+
+_WRITE, _SINGLE = "kiejobs_write", "kiejobs_single"
 _POSTGRESQL_UNDEFINED = ("42P01", "42703")  # undefined table, undefined column
 
 
@@ -39,14 +52,19 @@ class Database:
         )
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "checkout", self._check_if_idle)
+            event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "begin", _begin_sqlite if self.sqlite else _begin_postgresql)
+        self._reader = self.engine if self.sqlite else self.engine.execution_options(**{_SINGLE: True})
         self._writer = self.engine.execution_options(**{_WRITE: True})
-        self._single = self._writer if self.sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._single = self.engine.execution_options(**{_WRITE: True, _SINGLE: True})
 
     def _options(self) -> dict[str, Any]:
         if self.sqlite:
             return {"connect_args": {"timeout": 30.0}}
-        return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5, "application_name": "kiejobs"}}
+        given = {"connect_timeout": 5, "application_name": "kiejobs", **_NOTICES_SILENCE}
+        return {"connect_args": given, "isolation_level": "AUTOCOMMIT"}  # this module begins transactions
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -56,8 +74,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only looks."""
-        with _translated(), self.engine.connect() as connection:
+        """Open a connection that only looks; on SQLite, at one moment.
+
+        On PostgreSQL a transaction would bring nothing: each statement in it sees what was committed before it.
+        """
+        with _translated(), self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -66,9 +87,22 @@ class Database:
         with _translated(), self._single.begin() as connection:
             yield connection
 
+    def _check_if_idle(self, connection: Any, record: Any, _: Any) -> None:
+        """Ask a connection that lay idle whether it still lives: a server's restart should be no caller's error."""
+        if time.monotonic() - record.info.get("used_s", 0.0) < IDLE_S:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise InvalidatePoolError("the connection died while it lay idle") from error
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+def _note_use(_: Any, record: Any) -> None:
+    record.info["used_s"] = time.monotonic()
 
 
 def _make_folder(folder: Path) -> None:
@@ -109,6 +143,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # this module begins transactions, not the driver
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if not connection.get_execution_options().get(_SINGLE, False):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _begin_sqlite(connection: Connection) -> None:

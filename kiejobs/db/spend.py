@@ -96,7 +96,8 @@ def learned(tx: Connection, job_id: str, credits: Decimal) -> None:
 
 def totals(database: Database, *, tenant: str | None = None, days: int = 30) -> list[Spend]:
     """Sum up credits per day, tenant and model, newest day first."""
-    day = func.substr(cast(submissions.c.sending_at, String), 1, 10)
+    sent = submissions.c.sending_at if database.sqlite else func.timezone("UTC", submissions.c.sending_at)
+    day = func.substr(cast(sent, String), 1, 10)
     where = [submissions.c.sending_at >= clock(-86400.0 * days), submissions.c.state.in_(MAY_COST)]
     if tenant is not None:
         where.append(submissions.c.tenant == tenant)
@@ -114,8 +115,6 @@ def totals(database: Database, *, tenant: str | None = None, days: int = 30) -> 
         .order_by(day.desc(), submissions.c.tenant, submissions.c.model)
     )
     with database.read() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL TimeZone = 'UTC'"))
         rows = connection.execute(query).all()
     return [Spend(r.day, r.tenant, r.model, r.creates, Decimal(str(r.credits)), r.unknown) for r in rows]
 

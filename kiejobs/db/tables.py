@@ -7,6 +7,7 @@ contract and are written by the parts that own them.
 
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    literal,
+    literal_column,
     text,
 )
 from sqlalchemy.engine import Dialect
@@ -104,6 +105,8 @@ class JobRow(Base):
     ended_at: Mapped[datetime | None]
     submission_id: Mapped[str | None] = mapped_column(Id)
     provider_task_id: Mapped[str | None]
+    found_by: Mapped[str | None]
+    """What brought the result or the failure to light: `callback`, `poll`, `sweep` or `answer`."""
     polls: Mapped[int] = mapped_column(default=0)
     troubles: Mapped[int] = mapped_column(default=0)
     empty_looks: Mapped[int] = mapped_column(default=0)
@@ -123,6 +126,8 @@ class JobRow(Base):
     callback_url: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str]
+    input_hash: Mapped[str | None]
+    """Of what would be bought alone, without what the caller keeps beside it: how an earlier same generation is found."""
 
     __table_args__ = (
         Index(
@@ -155,7 +160,9 @@ class JobRow(Base):
             sqlite_where=text("state = 'waiting'"),
         ),
         Index("ix_jobs_recent", "tenant", "created_at", "id"),
+        Index("ix_jobs_created", "created_at", "id"),
         Index("ix_jobs_ended", "ended_at"),
+        Index("ix_jobs_same", "tenant", "input_hash", "created_at"),
         UniqueConstraint("tenant", "idempotency_key"),
         UniqueConstraint("account", "provider_task_id"),
     )
@@ -169,6 +176,19 @@ class PayloadRow(Base):
     job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     request: Mapped[dict[str, Any]]
     record: Mapped[dict[str, Any] | None]
+    prepared: Mapped[dict[str, Any] | None]
+    """The input as it goes to Kie, its files and its parents' outputs replaced by URLs, and until when those live."""
+
+
+class ParentRow(Base):
+    """A job that needs another job's output before it can be sent."""
+
+    __tablename__ = "parents"
+
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    parent_id: Mapped[str] = mapped_column(Id, primary_key=True)
+
+    __table_args__ = (Index("ix_parents_parent", "parent_id"),)
 
 
 class SubmissionRow(Base):
@@ -194,6 +214,8 @@ class SubmissionRow(Base):
     estimate: Mapped[Decimal | None]
     """Credits set aside for the tenant's daily cap until the true figure is known."""
     credits: Mapped[Decimal | None]
+    credits_counted: Mapped[Decimal | None]
+    """What of them is in the counter `credits_spent`."""
     answer: Mapped[str | None]
     resend_of: Mapped[str | None] = mapped_column(Id)
     approved_by: Mapped[str | None]
@@ -247,11 +269,21 @@ class OutputRow(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     refusals: Mapped[int] = mapped_column(default=0)
     """Tries that brought bytes which are no result."""
+    storage_troubles: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """Tries that the storage failed, or something else of ours: no fault of the source."""
     executions: Mapped[int] = mapped_column(default=0)
     url: Mapped[str | None]
     document: Mapped[str | None]
+    ref: Mapped[str | None]
+    """Kie's own id of this part (a song's `audioId`), which follow-up operations name."""
+    expires_at: Mapped[datetime | None]
+    """When the source link is expected to die."""
     link_expired: Mapped[bool] = mapped_column(default=False)
+    refused_url: Mapped[str | None]
+    """The link that was refused last: another one, if there is one, is tried before it."""
     received_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    expected_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """The size that the source named when the copy began."""
     key: Mapped[str | None]
     media_type: Mapped[str | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
@@ -266,6 +298,12 @@ class OutputRow(Base):
             "due_at",
             postgresql_where=text("due_at IS NOT NULL"),
             sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_outputs_dying",
+            "expires_at",
+            postgresql_where=text("state = 'pending'"),
+            sqlite_where=text("state = 'pending'"),
         ),
     )
 
@@ -299,7 +337,26 @@ class DeliveryRow(Base):
             postgresql_where=text("due_at IS NOT NULL"),
             sqlite_where=text("due_at IS NOT NULL"),
         ),
+        Index(
+            "ix_deliveries_gave_up",
+            "created_at",
+            postgresql_where=text("state = 'gave_up'"),
+            sqlite_where=text("state = 'gave_up'"),
+        ),
     )
+
+
+class EndpointRow(Base):
+    """An address that a tenant's messages go to, as far as there is something to remember of it."""
+
+    __tablename__ = "endpoints"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    """Told of every job of the tenant that names no address of its own."""
+    disabled_at: Mapped[datetime | None]
+    """Since when it answers 410 Gone; nothing more is sent there until a person enables it."""
 
 
 class EventRow(Base):
@@ -329,10 +386,12 @@ class CallbackRow(Base):
     at: Mapped[datetime] = mapped_column(default=clock())
     submission_id: Mapped[str | None] = mapped_column(Id)
     task_id: Mapped[str | None]
+    verdict: Mapped[str | None]
+    """What became of it: `accepted`, `known`, `stage`, or why it was refused."""
     body_sha256: Mapped[str]
     body: Mapped[str]
 
-    __table_args__ = (Index("ix_callbacks_at", "at"),)
+    __table_args__ = (Index("ix_callbacks_at", "at"), Index("ix_callbacks_submission", "submission_id"))
 
 
 class AccountRow(Base):
@@ -353,6 +412,29 @@ class AccountRow(Base):
     baseline_at: Mapped[datetime | None]
 
 
+class CounterRow(Base):
+    """One figure that only rises: what no row tells, added up over all processes and kept over restarts."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class DurationRow(Base):
+    """How long one generation took at Kie, by Kie's own clock."""
+
+    __tablename__ = "durations"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    model: Mapped[str]
+    at: Mapped[datetime]
+    took_s: Mapped[float]
+
+    __table_args__ = (Index("ix_durations_latest", "model", "id"),)
+
+
 class PulseRow(Base):
     """When a periodic task last ran; how `doctor` knows that beat is alive."""
 
@@ -365,15 +447,25 @@ class PulseRow(Base):
 jobs: Table = JobRow.__table__  # type: ignore[assignment]
 payloads: Table = PayloadRow.__table__  # type: ignore[assignment]
 submissions: Table = SubmissionRow.__table__  # type: ignore[assignment]
+parents: Table = ParentRow.__table__  # type: ignore[assignment]
+endpoints: Table = EndpointRow.__table__  # type: ignore[assignment]
 candidates: Table = CandidateRow.__table__  # type: ignore[assignment]
 outputs: Table = OutputRow.__table__  # type: ignore[assignment]
 deliveries: Table = DeliveryRow.__table__  # type: ignore[assignment]
 events: Table = EventRow.__table__  # type: ignore[assignment]
 callbacks: Table = CallbackRow.__table__  # type: ignore[assignment]
 accounts: Table = AccountRow.__table__  # type: ignore[assignment]
+durations: Table = DurationRow.__table__  # type: ignore[assignment]
+counters: Table = CounterRow.__table__  # type: ignore[assignment]
 pulses: Table = PulseRow.__table__  # type: ignore[assignment]
 
 
-def in_state(state: JobState) -> ColumnElement[bool]:
-    """Compare a job's state with a literal in the SQL text, as the partial indexes need it."""
-    return jobs.c.state == literal(str(state), literal_execute=True)
+def one_of(column: ColumnElement[Any], *words: StrEnum) -> ColumnElement[bool]:
+    """Compare a column with words of our own, as literals in the SQL text: partial indexes and plans need them there."""
+    literals: list[ColumnElement[str]] = [literal_column(f"'{word}'") for word in words]
+    return column == literals[0] if len(literals) == 1 else column.in_(literals)
+
+
+def in_state(*states: JobState) -> ColumnElement[bool]:
+    """Compare a job's state with literals in the SQL text."""
+    return one_of(jobs.c.state, *states)

@@ -28,14 +28,23 @@ from kiejobs.answers import (
     Unknown,
 )
 from kiejobs.db import copies, intake, ledger, looks, migrate, reads, rescue
+from kiejobs.db.accounts import Budget, free_creates, turns
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import callbacks, jobs, submissions
 from kiejobs.decisions import MAX_EXECUTIONS, Pace, after_poll, after_trouble
-from kiejobs.errors import DatabaseNotMigrated, IdempotencyConflict, InvalidInput, JobNotFound, Reason
+from kiejobs.errors import (
+    DatabaseNotMigrated,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    InvalidInput,
+    JobNotFound,
+    Reason,
+)
 from kiejobs.jobs import Claim, JobState, OutputClaim, OutputState, Priority, PublicState, SubmissionState
 from kiejobs.nudge import POLL, STORE, SUBMIT
 from kiejobs.producer import KieJobs
+from kiejobs.setbacks import Fault, Setback
 from tests.conftest import temporary_postgresql
 from tests.factories import (
     PATH_CANCELED_UNCONFIRMED,
@@ -1055,14 +1064,17 @@ def test_a_copy_is_put_off_with_its_reason(database: Database) -> None:
     """Tried again when due; a finished try is no poison."""
     made = make_job(database, S.STORING)
     held = claim_copy(database, made.id)
-    assert copies.postpone(database, held, wait_s=40, error="the source answers 503", who="test", link_expired=True)
+    setback = Setback(wait_s=40, fault=Fault.STORAGE, renew=True, refused_url="https://files.example/0.png")
+    assert copies.postpone(database, held, setback, error="the bucket does not exist", who="test")
     (row,) = outputs_of(database, made.id)
-    assert (row.state, row.error, row.executions, row.attempts) == ("pending", "the source answers 503", 0, 1)
-    assert row.link_expired
+    assert (row.state, row.error, row.executions, row.attempts) == ("pending", "the bucket does not exist", 0, 1)
+    assert (row.link_expired, row.storage_troubles, row.refusals) == (True, 1, 0)
     assert seconds_until(database, row.due_at) == pytest.approx(40, abs=2)
     assert copies.claim(database, made.id, 0, lease_s=60) is None
     age(database, made.id, 41)
-    assert claim_copy(database, made.id).link_expired
+    again = claim_copy(database, made.id)
+    assert (again.link_expired, again.refused_url) == (True, "https://files.example/0.png")
+    assert (again.attempts, again.storage_troubles) == (2, 1)
 
 
 def test_the_last_output_makes_the_job_a_success(database: Database) -> None:
@@ -1100,7 +1112,7 @@ def test_a_stale_claim_closes_nothing(database: Database) -> None:
     quick = claim_copy(database, made.id)
     before = everything(database)
     assert not close(database, slow)
-    assert not copies.postpone(database, slow, wait_s=5, error="late", who="test")
+    assert not copies.postpone(database, slow, Setback(wait_s=5), error="late", who="test")
     assert not copies.close_failed(database, slow, reason=Reason.STORAGE, error="late", who="test")
     assert everything(database) == before
     assert close(database, quick)
@@ -1140,7 +1152,7 @@ def test_a_row_past_its_time_and_the_grace_is_nudged(database: Database, rt: Run
     age(database, made.id, 2)
     sweep(rt)
     (one,) = nudges.sent
-    assert (one.task, one.kwargs) == (POLL, {"job_id": made.id, "version": made.version})
+    assert (one.task, one.kwargs) == (POLL, {"job_id": made.id, "version": made.version, "by": "sweep"})
     assert one.task_id == f"{made.id}.poll.1"
 
 
@@ -1329,6 +1341,54 @@ def test_the_pump_nudges_the_first_in_line_as_far_as_the_budget_reaches(
     assert pump(rt) == 3
 
 
+def create_sent(database: Database, *, ago_s: float, answered_ago_s: float | None = None) -> None:
+    """A create call of the account, and when its outcome was known."""
+    made = make_submission(database, make_job(database).id, ago_s=ago_s)
+    values = {"settled_at": clock(-answered_ago_s), "state": SubmissionState.REFUSED} if answered_ago_s else {}
+    with database.write() as tx:
+        if values:
+            tx.execute(submissions.update().where(submissions.c.id == made).values(**values))
+        tx.execute(jobs.update().values(line_at=None))
+
+
+def test_a_create_counts_from_when_it_can_have_arrived_last(database: Database) -> None:
+    """From its answer, or from its sending and the margin, whichever is first."""
+    budget = Budget(3, 10.0, 2.0)
+    create_sent(database, ago_s=11.0)  # unanswered: until 12 s after it was sent
+    create_sent(database, ago_s=11.5, answered_ago_s=9.5)  # answered late: until 12 s after it was sent, too
+    create_sent(database, ago_s=10.8, answered_ago_s=10.4)  # answered 10.4 s ago: it reached Kie before that
+    with database.read() as tx:
+        assert free_creates(tx, "default", budget) == 1
+        soon = turns(tx, "default", budget, ahead_s=5.0)
+        assert soon == pytest.approx([0.0, 0.5, 1.0], abs=0.3)
+        assert len(turns(tx, "default", budget, ahead_s=0.1)) == 1
+        assert free_creates(tx, "default", Budget(3, 10.0)) == 3
+
+
+def test_a_paused_account_has_no_turns_and_one_on_probation_has_one(database: Database) -> None:
+    """However much of the budget is free."""
+    create_sent(database, ago_s=3.0, answered_ago_s=2.0)
+    budget = Budget(3, 10.0, 0.5)
+    pause_account(database)
+    with database.read() as tx:
+        assert turns(tx, "default", budget, ahead_s=60.0) == []
+    age_account(database, "default", 61)
+    with database.read() as tx:
+        assert turns(tx, "default", budget, ahead_s=60.0) == [0.0]
+
+
+def test_the_pump_gives_turns_out_ahead(database: Database, runtime: Callable[..., Runtime], nudges: Nudges) -> None:
+    """Each job is nudged for the moment at which the budget reaches it, before the next pump."""
+    create_sent(database, ago_s=9.6, answered_ago_s=9.5)
+    ids = [one.job_id for one in enter(database, *[new_job() for _ in range(3)], nudge_below=0)]
+    rt = runtime(database, create_limit=2)
+    assert pump(rt) == 2
+    first, second = nudges.take()
+    assert [first.kwargs["job_id"], second.kwargs["job_id"]] == ids[:2]
+    assert first.countdown_s == 0.0
+    assert second.countdown_s == pytest.approx(0.5, abs=0.3)
+
+
 def test_two_pumps_at_once_nudge_a_job_once(database: Database, rt: Runtime, nudges: Nudges) -> None:
     """Two beats, or one that is late."""
     enter(database, *[new_job() for _ in range(10)], nudge_below=0)
@@ -1442,3 +1502,28 @@ def test_outputs_can_be_aged_and_altered_by_the_factory(database: Database) -> N
     (row,) = outputs_of(database, made.id)
     assert row.attempts == 4
     assert (before.due_at - row.due_at).total_seconds() == pytest.approx(30, abs=0.01)
+
+
+def test_a_server_that_restarted_is_no_callers_error(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that lay idle is asked whether it lives; one that died in use is told of once."""
+    if database.sqlite:
+        return  # there is no server
+
+    def kill() -> None:
+        with Database(database.url.render_as_string(hide_password=False)).read() as other:
+            ours = "datname = current_database() AND pid != pg_backend_pid()"
+            other.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}"))
+
+    def works() -> bool:
+        with database.read() as tx:
+            return tx.scalar(text("SELECT 1")) == 1
+
+    assert works()
+    kill()
+    monkeypatch.setattr("kiejobs.db.session.IDLE_S", 0.0)
+    assert works()
+    kill()
+    monkeypatch.setattr("kiejobs.db.session.IDLE_S", 60.0)
+    with pytest.raises(DatabaseUnavailable):
+        works()
+    assert works()
