@@ -2,7 +2,8 @@
 
 Pure. A task id alone proves nothing: ids can be guessed, mistyped or forged, and nobody knows whether Kie lets one
 account read another's record. So what the record echoes must agree with what was sent, in all that both have: the model,
-every field of the input, our callback address where one is echoed, and the time.
+every field of the input, our callback address where one is echoed, and the time. The address is the submission's own and
+cannot be guessed: a record that echoes it needs no creation time.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class Echo:
     """What a task's record says of the request that made it. None where the record does not say."""
 
     model: str | None
+    """None only in the families whose records never name a model."""
     input: dict[str, Any] | None
     callback_url: str | None
     created_at: datetime | None
@@ -36,7 +38,7 @@ class Sent:
 
 def mismatch(echo: Echo, sent: Sent) -> str | None:
     """Say why the task cannot be the submission's; None where everything agrees."""
-    if echo.model != sent.model:
+    if echo.model is not None and echo.model != sent.model:
         return f"the task is of model {echo.model}, not {sent.model}"
     if echo.input is None:
         return "the task's record does not say what was asked for"
@@ -48,7 +50,7 @@ def mismatch(echo: Echo, sent: Sent) -> str | None:
     if echo.callback_url is not None and echo.callback_url != (sent.callback_url or ""):
         return "the task calls back somewhere else"
     if echo.created_at is None:
-        return "the task's record has no creation time"
+        return None if echo.callback_url else "the task's record has no creation time that can be read"
     if not sent.sending_at - EARLIER <= echo.created_at <= sent.sending_at + LATER:
         return f"the task was made at {echo.created_at:%Y-%m-%d %H:%M:%S} UTC, not when this job was sent"
     return None

@@ -7,33 +7,60 @@ no proxy, no netrc. Every call has one total deadline, held by a watchdog that c
 """
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from math import isfinite
 from ssl import SSLCertVerificationError
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 
 from kiejobs import __version__
-from kiejobs.answers import Accepted, NotSent, Outcome, Snapshot, Unknown
+from kiejobs.answers import NotSent, Outcome, Snapshot, Unknown
 from kiejobs.errors import KieThrottled, KieUnavailable
 from kiejobs.kie.deadline import DeadlineAdapter, Watch
-from kiejobs.kie.envelope import REFUSALS, THROTTLED, Envelope, envelope, refusal
-from kiejobs.kie.families.market import FAILED_CODES, NOT_VISIBLE_CODES
+from kiejobs.kie.envelope import REFUSALS, THROTTLED, Envelope, envelope
 from kiejobs.kie.family import Call, Family
 
 USER_AGENT = f"kiejobs/{__version__}"
 CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 CREDIT = Call("GET", "/api/v1/chat/credit")
+JSON = "application/json"
+
+
+class Stream(Protocol):
+    """A body that is sent piece by piece, its length known beforehand."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+Payload = bytes | Stream
+
+Seen = Callable[[str, str, float], None]
+"""Told of each call that ended: its kind (`create`, or what the client is for), the answer's code, the seconds it took."""
+
+NO_ANSWER = "none"
+"""What stands for the code where no answer came."""
 
 
 class KieClient:
     """Calls with one account's key. Safe to share between threads."""
 
-    def __init__(self, base_url: str, key: str, *, timeout_s: float = 30.0, pool_size: int = 32) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        timeout_s: float = 30.0,
+        pool_size: int = 32,
+        kind: str = "read",
+        seen: Seen = lambda kind, code, took_s: None,
+    ) -> None:
         self.base_url = base_url
+        self._kind, self._seen = kind, seen
         self.timeout_s = timeout_s
         self._key = key
         self._reads = _Session(pool_size)
@@ -50,20 +77,19 @@ class KieClient:
         *,
         may_start: Callable[[], bool] = lambda: True,
     ) -> Outcome:
-        """Buy a generation with exactly one POST, on a connection of its own.
+        """Buy a generation with exactly one call, on a connection of its own.
 
         `may_start` is asked last, when the connection stands and before a byte is sent on it.
         """
         call = family.create(model, request, callback_url)
-        payload = json.dumps(call.body, ensure_ascii=False).encode()
+        payload = json.dumps(call.body, ensure_ascii=False).encode() if call.body is not None else None
         deadline_s = family.create_deadline_s or self.timeout_s
         if not may_start():
             return NotSent("too long after the intent was committed; the intent is given back")
         try:
             with _Session(1) as session:  # a create never rides on a kept connection that may just be dying
                 answer = self._call(session, call, payload, deadline_s, may_start)
-            task_id = family.task_id(answer)  # whatever the code: an id that Kie names is a task that it made
-            return Accepted(task_id) if task_id else refusal(answer)
+            return family.created(answer, request)
         except requests.ConnectionError as error:
             return _not_sent_or_unknown(error)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, money may have been spent: that is an outcome
@@ -71,16 +97,16 @@ class KieClient:
 
     def record(self, family: Family, task_id: str) -> tuple[Snapshot, Any]:
         """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled."""
-        answer = self._read(family.read(task_id))
+        answer = self.send(family.read(task_id))
         code = answer.effective_code
-        readable = answer.ok or answer.code in NOT_VISIBLE_CODES | FAILED_CODES  # a gateway's bare status says nothing
+        readable = answer.ok or answer.code in family.readable  # a gateway's bare status says nothing
         if not readable:
             raise KieUnavailable(f"Kie answered {code}: {answer.message}")
         return family.snapshot(answer), answer.data
 
-    def fresh_link(self, url: str) -> str | None:
+    def fresh_link(self, family: Family, task_id: str, url: str) -> str | None:
         """Ask for a new link (20 minutes) to a file that Kie made; None where Kie does not know the file."""
-        answer = self._read(Call("POST", "/api/v1/common/download-url", body={"url": url}))
+        answer = self.send(family.fresh_link(task_id, url))
         if answer.ok and isinstance(answer.data, str) and answer.data:
             return answer.data
         if answer.effective_code in REFUSALS:
@@ -89,16 +115,22 @@ class KieClient:
 
     def credit(self) -> float:
         """Read the account's balance in credits. KieUnavailable where the key is refused or Kie does not answer."""
-        answer = self._read(CREDIT)
+        answer = self.send(CREDIT)
         known = isinstance(answer.data, int | float) and not isinstance(answer.data, bool) and isfinite(answer.data)
         if not answer.ok or not known:
             raise KieUnavailable(f"Kie answered {answer.effective_code}: {answer.message}")
         return float(answer.data)
 
-    def _read(self, call: Call) -> Envelope:
-        payload = json.dumps(call.body).encode() if call.body is not None else None
+    def send(
+        self, call: Call, *, payload: Payload | None = None, content_type: str = JSON, timeout_s: float | None = None
+    ) -> Envelope:
+        """Make a call that costs nothing, on a kept connection, and return its answer, whatever its code.
+
+        `payload` replaces the call's JSON body, `timeout_s` (in all) the client's. KieUnavailable, KieThrottled.
+        """
+        body = payload if payload is not None or call.body is None else json.dumps(call.body).encode()
         try:
-            answer = self._call(self._reads, call, payload, self.timeout_s)
+            answer = self._call(self._reads, call, body, timeout_s or self.timeout_s, content_type=content_type)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise KieUnavailable(f"no readable answer: {_named(error)}") from None
         if answer.effective_code in THROTTLED:
@@ -111,25 +143,40 @@ class KieClient:
         self,
         session: requests.Session,
         call: Call,
-        payload: bytes | None,
+        payload: Payload | None,
         timeout_s: float,
         may_start: Callable[[], bool] = lambda: True,
+        *,
+        content_type: str = JSON,
     ) -> Envelope:
         headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", "User-Agent": USER_AGENT}
         if payload is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = content_type
         if session is not self._reads:
             headers["Connection"] = "close"
+        began, code = time.monotonic(), NO_ANSWER
+        try:
+            answer = self._answer(session, call, payload, may_start, timeout_s=timeout_s, headers=headers)
+            code = str(answer.effective_code)
+        finally:
+            self._seen(self._kind if session is self._reads else "create", code, time.monotonic() - began)
+        return answer
+
+    def _answer(
+        self,
+        session: requests.Session,
+        call: Call,
+        payload: Payload | None,
+        may_start: Callable[[], bool],
+        *,
+        timeout_s: float,
+        headers: dict[str, str],
+    ) -> Envelope:
+        # Prepared here, not by the session: it has no cookies, no credentials and no defaults to mix in.
+        request = requests.Request(call.method, self.base_url + call.path, headers, None, payload, call.query).prepare()
         with Watch(timeout_s, may_start) as watch:
-            response = session.request(
-                call.method,
-                self.base_url + call.path,
-                params=call.query or None,
-                data=payload,
-                headers=headers,
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                allow_redirects=False,
-                stream=True,
+            response = session.send(
+                request, timeout=(CONNECT_TIMEOUT_S, timeout_s), allow_redirects=False, stream=True, proxies={}
             )
             with response:
                 body = _body(response)

@@ -15,10 +15,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, cast
 
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
+
+from kiejobs.tls import OneContext
 
 _current = threading.local()
 
@@ -129,7 +130,7 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPS
 
 
-class DeadlineAdapter(HTTPAdapter):
+class DeadlineAdapter(OneContext):
     """An adapter whose connections can be cut by a `Watch`. Makes no retries."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

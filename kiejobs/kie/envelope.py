@@ -6,7 +6,7 @@ decides only where the body is none (an HTML page, cut JSON). Source: https://do
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kiejobs.answers import Busy, Outcome, Refused, Scope, Unknown
@@ -25,6 +25,10 @@ class Envelope:
     message: str
     data: Any
     parsed: bool
+    body: Any = field(default=None, repr=False)
+    """The whole JSON, for the families that answer without an envelope."""
+    text: str = field(default="", repr=False)
+    """The whole body where it is no JSON, such as a stream of events."""
 
     @property
     def effective_code(self) -> int:
@@ -42,13 +46,13 @@ def envelope(http_status: int, body: bytes) -> Envelope:
     try:
         parsed = writable(json.loads(body, parse_constant=_no_number))
     except (ValueError, RecursionError):  # includes bytes that are no UTF-8
-        return Envelope(http_status, None, _words(body), None, parsed=False)
+        text = writable(body.decode("utf-8", "replace"))
+        return Envelope(http_status, None, _words(body), None, parsed=False, text=text)
     if not isinstance(parsed, dict):
-        return Envelope(http_status, None, _words(body), None, parsed=False)
+        return Envelope(http_status, None, _words(body), None, parsed=False, body=parsed)
     message = parsed.get("msg") or parsed.get("message") or ""  # one documented sample spells it `message`
-    return Envelope(
-        http_status, as_int(parsed.get("code")), str(message)[:_MESSAGE_CHARACTERS], parsed.get("data"), parsed=True
-    )
+    said = str(message)[:_MESSAGE_CHARACTERS]
+    return Envelope(http_status, as_int(parsed.get("code")), said, parsed.get("data"), parsed=True, body=parsed)
 
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")

@@ -178,8 +178,8 @@ def test_an_output_of_another_job_is_no_number() -> None:
 
 
 def test_a_reference_written_wrongly_is_not_a_reference() -> None:
-    """Only `$from` with an object, and nothing beside it, counts."""
-    for wrong in ({"$from": "job_1"}, {**REFERENCE, "more": 1}, {"from": {}}):
+    """An object without `$from` or `$file` is an object; what is wrong within one of those is said elsewhere."""
+    for wrong in ({"from": {"job": "job_1"}}, {"$form": REFERENCE}, {}):
         assert "(object), allowed text" in str(refusal("kling/v2-1-pro", {**KLING_21_PRO, "image_url": wrong}))
 
 
@@ -191,6 +191,21 @@ def test_a_missing_prompt_is_refused_by_name() -> None:
     error = refusal("kling-2.6/text-to-video", {"sound": False})
     assert str(error) == "input.prompt of kling-2.6/text-to-video: not given, required is text of 1 to 2500 characters"
     assert (error.field, error.allowed) == ("input.prompt", "text of 1 to 2500 characters")
+
+
+def test_what_one_of_our_jobs_would_fill_in_is_said_when_it_is_missing() -> None:
+    """Whoever extends a video knows our job, seldom Kie's task."""
+    with pytest.raises(InvalidInput) as refused:
+        check("veo3/extend", {"prompt": "on"})
+    assert refused.value.remedy.startswith("Name one of your finished jobs as input.job: taskId is filled in from it.")
+
+
+def test_an_edit_by_pictures_is_not_asked_for_a_segment_map() -> None:
+    """The id means another operation since October 2026; whoever still edits segments by it may go on."""
+    url = "https://files.example/a.png"
+    model = "grok-imagine-image-2-0/image-edit"
+    assert check(model, {"prompt": "red", "image_urls": [url], "aspect_ratio": "1:1"}) == ()
+    assert check(model, {"prompt": "red", "task_id": "t", "mask_indexs": [0]}) == ()
 
 
 def test_a_missing_field_that_was_misspelt_is_pointed_at() -> None:
@@ -281,12 +296,22 @@ def test_an_input_that_is_no_object_is_refused() -> None:
     assert refusal("z-image", ["prompt"]).field == "input"
 
 
+def test_what_pages_of_october_call_required_is_asked_for() -> None:
+    """Without it Kie may answer 500, after which nobody knows whether something was bought."""
+    with pytest.raises(InvalidInput) as refused:
+        check("qwen2-1/image-to-image", {"prompt": "x"})
+    assert refused.value.field == "input.image_urls"
+    (warning,) = check("kling/v2-1-pro", {"prompt": "x", "image_url": "https://a"})
+    assert warning.endswith('Kie calls it required, its default is "5"')
+
+
 # What the catalogue does not know.
 
 
 def test_a_misspelt_field_is_sent_with_a_question() -> None:
     """It may be new, so it is not refused; and a field that is there already is not what was meant."""
-    (warning,) = check("kling/v2-1-pro", {"prompt": "x", "image_url": "https://a", "cfgScale": 1})
+    given = {"prompt": "x", "image_url": "https://a", "duration": "5", "cfgScale": 1}
+    (warning,) = check("kling/v2-1-pro", given)
     assert warning == (
         "input.cfgScale of kling/v2-1-pro is not in the catalogue; it is sent as it is; did you mean cfg_scale?"
     )
@@ -343,6 +368,20 @@ def test_nothing_is_suggested_for_what_resembles_nothing() -> None:
 def test_every_schema_is_one(model: Model) -> None:
     """The standard's own validator accepts it."""
     jsonschema.Draft202012Validator.check_schema(schema(model.id))
+
+
+def test_the_schema_of_a_follow_up_takes_our_job_or_kies_ids() -> None:
+    """Whoever checks an input by it may name a job, as the request itself may."""
+    job = "0f3c0000-0000-4000-8000-000000000000"
+    wav = jsonschema.Draft202012Validator(schema("suno/wav"))
+    for given in ({"job": job}, {"job": job, "output": 2}, {"taskId": "t", "audioId": "a"}):
+        assert wav.is_valid(given), given
+    for given in ({}, {"taskId": "t"}, {"job": 7}, {"job": job, "output": -1}):
+        assert not wav.is_valid(given), given
+    extend = jsonschema.Draft202012Validator(schema("veo3/extend"))
+    assert extend.is_valid({"job": job, "prompt": "on"})
+    assert not extend.is_valid({"job": job}), "the prompt is nothing that a job fills in"
+    assert "output" not in schema("veo3/extend")["properties"]
 
 
 @pytest.mark.parametrize("model_id", WORKING)

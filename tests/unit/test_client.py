@@ -610,7 +610,7 @@ def test_a_fresh_link_is_a_text_or_none() -> None:
 
     def ask(body: bytes) -> str | None:
         with serving(send(whole(body))) as wire:
-            found = KieClient(wire.url, KEY).fresh_link("https://f.example/0.png")
+            found = KieClient(wire.url, KEY).fresh_link(Market(), "t", "https://f.example/0.png")
             assert wire.requests[0].startswith(b"POST /api/v1/common/download-url ")
             assert body_of(wire.requests[0]) == {"url": "https://f.example/0.png"}
             return found

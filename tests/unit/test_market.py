@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiejobs.answers import Broken, Finished, NotVisible, Pending, Result
+from kiejobs.answers import Accepted, Broken, Finished, NotVisible, Pending, Result
 from kiejobs.errors import Reason
 from kiejobs.kie.envelope import Envelope
 from kiejobs.kie.families.market import Market
@@ -83,7 +83,8 @@ def test_a_record_is_read_by_its_task_id() -> None:
 )
 def test_a_task_id_is_a_text_that_says_something(data: Any, expected: str | None) -> None:
     """Anything else is no task id, and the create unknown."""
-    assert market.task_id(answer(data)) == expected
+    outcome = market.created(answer(data), {})
+    assert (outcome.task_id if isinstance(outcome, Accepted) else None) == expected
 
 
 # ── states ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,13 +190,17 @@ def test_first_and_last_frame_come_after_the_video() -> None:
 
 
 def test_songs_give_audio_and_cover() -> None:
-    """The streaming copy only where the audio is missing."""
+    """The streaming copy only where the audio is missing; each part says whose song it is."""
     songs = [
         {"id": "1", "audio_url": A, "stream_audio_url": D, "image_url": B},
         {"id": "2", "audio_url": "", "stream_audio_url": C, "image_url": None},
         "no song",
     ]
-    assert finished({"data": songs}) == urls(("result", A), ("cover", B), ("result", C))
+    assert finished({"data": songs}) == (
+        Result("result", url=A, ref="1"),
+        Result("cover", url=B, ref="1"),
+        Result("result", url=C, ref="2"),
+    )
 
 
 def test_a_result_object_is_a_document_and_the_files_it_points_at() -> None:
@@ -206,6 +211,59 @@ def test_a_result_object_is_a_document_and_the_files_it_points_at() -> None:
     assert found[0].url is None
     assert json.loads(found[0].document or "") == shape["resultObject"]
     assert [result.url for result in found[1:]] == [A, B]
+
+
+def test_songs_in_the_older_apis_spelling_are_songs() -> None:
+    """As one client of the newest versions found them."""
+    songs = [{"id": "1", "audioUrl": A, "streamAudioUrl": D, "imageUrl": B}]
+    assert finished({"sunoData": songs}) == (Result("result", url=A, ref="1"), Result("cover", url=B, ref="1"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "links"),
+    [
+        ({"vocalUrl": A, "drumsUrl": B, "pianoUrl": None}, [A, B]),
+        ({"images": [A, B]}, [A, B]),
+        ({"personaId": "p-1", "name": "Singer"}, []),
+        ({"state": "complete", "instruments": [{"name": "Drums", "notes": []}]}, []),
+        ({"data": {"personaId": "p-1"}}, []),
+    ],
+)
+def test_a_success_in_no_documented_shape_is_kept_whole(shape: Any, links: list[str]) -> None:
+    """Stems, covers, personas, notes: nobody documents them here, and they were paid for."""
+    document, *files = finished(shape)
+    assert document.role == "document"
+    assert json.loads(document.document or "") == {name: value for name, value in shape.items() if value}
+    assert [(result.role, result.url) for result in files] == [("file", link) for link in links]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"resultUrls": [{"url": A, "seed": 1}]},
+        {"resultUrls": [], "audioWavUrl": A},
+        {"data": [{"imageUrls": [A]}]},
+        {"data": [A]},
+        {"resultObject": {}, "output": {"url": A}},
+    ],
+)
+def test_files_in_a_known_place_of_an_unknown_shape_are_not_lost(shape: Any) -> None:
+    """The place is documented, what is in it is not: it was paid for, and is no empty success."""
+    document, file = finished(shape)
+    assert (document.role, file) == ("document", Result("file", url=A))
+
+
+@pytest.mark.parametrize("shape", [[A, B], json.dumps([A, B]), json.dumps(json.dumps([A, B]))])
+def test_a_bare_list_of_urls_is_a_list_of_results(shape: Any) -> None:
+    """Without the key that the documents have."""
+    assert finished(shape) == urls(("result", A), ("result", B))
+    assert finished(A) == urls(("result", A))
+
+
+@pytest.mark.parametrize("shape", [{"seed": 5}, {"nsfw": False}, {"resultUrls": [], "seed": "5"}, {"data": []}])
+def test_a_success_that_says_nothing_yet_has_no_results(shape: Any) -> None:
+    """A number beside a list that is still empty is no result: it is asked again."""
+    assert finished(shape) == ()
 
 
 @pytest.mark.parametrize("empty", [{}, [], "", None])
@@ -220,7 +278,7 @@ def test_the_response_twin_is_read_where_result_json_is_empty() -> None:
     assert found == Finished(urls(("result", A)))
 
 
-@pytest.mark.parametrize("shape", ["", "{}", "null", "[]", '"words"', "17", "{", None, 17, [A]])
+@pytest.mark.parametrize("shape", ["", "{}", "null", "[]", '"words"', "17", "{", None, 17, [17], "https:", "http"])
 def test_a_success_without_anything_has_no_results(shape: Any) -> None:
     """Which is asked again, and never taken for a failure here."""
     assert market.snapshot(answer(record(resultJson=shape))) == Finished(())

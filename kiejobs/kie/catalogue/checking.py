@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kiejobs.errors import InvalidInput
-from kiejobs.kie.catalogue.entries import Field, Model, closest, find, near
+from kiejobs.kie.catalogue.entries import Field, Model, Type, closest, find, near
+from kiejobs.references import is_reference
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_CHOICES = 20
@@ -63,11 +64,14 @@ def _unknown_model(model_id: str, *, strict: bool) -> str:
 def _missing(model: Model, field: Field, given: Mapping[str, Any]) -> InvalidInput:
     allowed = describe(field)
     misspelt = closest(field.name, _unknown(model, given))
+    add = f"Add it; see {model.doc}"
+    if model.parent and field.name in model.parent.fields:
+        add = f"Name one of your finished jobs as input.job: {field.name} is filled in from it. Or add it; see {model.doc}"
     return InvalidInput(
         f"input.{field.name} of {model.id}: not given, required is {allowed}",
         field=f"input.{field.name}",
         allowed=allowed,
-        remedy=f"Rename {_clean(misspelt)} to {field.name}." if misspelt else f"Add it; see {model.doc}",
+        remedy=f"Rename {_clean(misspelt)} to {field.name}." if misspelt else add,
     )
 
 
@@ -82,14 +86,14 @@ def _check_value(model: Model, field: Field, value: Any) -> None:
             allowed=allowed,
             remedy=f"Change it; see {model.doc}",
         )
-    if field.type == "array" and not _is_reference(value):
+    if field.type == "array" and not is_reference(value):
         for number, item in enumerate(value):
             _check_value(model, Field(name=f"{field.name}[{number}]", type=field.items), item)
 
 
 def _fault(field: Field, value: Any) -> str:
     """Return what this value is, in words, if the field cannot take it; else nothing."""
-    if _is_reference(value) and field.type in {"string", "array"}:
+    if is_reference(value) and field.type in {"string", "array"}:
         return ""
     if not _FITS[field.type](value) or (field.allowed and value not in field.allowed):
         return _word(value)
@@ -138,10 +142,6 @@ def _unknown(model: Model, given: Mapping[str, Any]) -> list[str]:
 # What a value is.
 
 
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, Mapping) and len(value) == 1 and isinstance(value.get("$from"), Mapping)
-
-
 def _is_number(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
@@ -161,6 +161,11 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list | tuple),
     "object": lambda value: isinstance(value, Mapping),
 }
+
+
+def fits(kind: Type, value: Any) -> bool:
+    """Say whether a value is of one of the catalogue's types."""
+    return _FITS[kind](value)
 
 
 def _within(least: float | None, value: float, most: float | None) -> bool:

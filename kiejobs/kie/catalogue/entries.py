@@ -3,16 +3,20 @@
 A file holds one table `["model id"]` per model and its fields as inline tables under `["model id".input]`; what stands
 above the first table holds for every entry that does not say otherwise. The headings serve as the index, so a look-up
 parses one vendor's file only, once per process. A file that breaks these rules raises there; a unit test reads them all.
+Entries of a folder of one's own (`use`) stand before those that ship, each as a whole.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date as Date  # noqa: N812 - `date` is the name of a part of an entry
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from datetime import date as Date  # noqa: N812 - `date` is the name of a part of an entry
+Kind = Literal["image", "video", "audio", "text"]
+Status = Literal["current", "withdrawn"]
+Type = Literal["string", "number", "integer", "boolean", "array", "object", "any"]
 
 _HEADING = re.compile(r'^\["([^"]+)"\]$', re.MULTILINE)
 
@@ -26,7 +30,7 @@ class Field:
     """
 
     name: str
-    type: str
+    type: Type
     required: bool = False
     allowed: tuple[str | int | float, ...] = ()
     minimum: float | None = None
@@ -37,12 +41,33 @@ class Field:
     max_items: int | None = None
     default: Any = None
     note: str = ""
-    items: str = "any"
+    items: Type = "any"
 
     @property
     def must_be_given(self) -> bool:
         """Whether a request without this field cannot work: Kie calls it required and names no default."""
         return self.required and self.default is None
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What an operation on an earlier generation needs of it: the fields that are filled in from one of our jobs.
+
+    `task` takes Kie's task id, `part` Kie's id of the chosen output (a song's `audioId`), `index` its number among the
+    results. With `takes_all`, `part` is left out where no output is chosen: the operation works on the whole task.
+    `families` are the API families whose tasks it works on.
+    """
+
+    task: str | None = None
+    part: str | None = None
+    index: str | None = None
+    takes_all: bool = False
+    families: tuple[str, ...] = ("jobs",)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields that are filled in."""
+        return frozenset(name for name in (self.task, self.part, self.index) if name)
 
 
 @dataclass(frozen=True)
@@ -54,15 +79,16 @@ class Model:
     """
 
     id: str
-    kind: str
+    kind: Kind
     vendor: str
     fields: tuple[Field, ...]
-    status: str
+    status: Status
     note: str
     doc: str
-    date: "Date"
+    date: Date
     price_credits: float | None = None
     typical_s: float | None = None
+    parent: Parent | None = None
 
     @property
     def withdrawn(self) -> bool:
@@ -70,20 +96,47 @@ class Model:
         return self.status == "withdrawn"
 
 
+_used: tuple[Path | None, Mapping[str, Model]] = (None, {})
+
+
+def use(folder: Path | None) -> None:
+    """Let the entries of this folder's files stand before those that ship, or with None only those that ship.
+
+    Holds for the whole process; read once, when the folder is named. SettingsError names the file, the entry and what is
+    wrong with it, and nothing changes then.
+    """
+    global _used  # noqa: PLW0603 - what models take does not depend on who asks
+    if folder != _used[0]:
+        from kiejobs.kie.catalogue.own import read
+
+        _used = (folder, read(folder) if folder else {})
+
+
 def find(model_id: str) -> Model | None:
     """Return the entry of exactly this id."""
-    vendor = _index().get(model_id)
-    return None if vendor is None else _entries(vendor)[model_id]
+    own = _used[1].get(model_id)
+    return own or _shipped(model_id)
+
+
+def counted_as(model_id: str) -> str:
+    """Return the name by which a model is counted, of which there are not many: its id, or `other` if it is unknown."""
+    return model_id if find(model_id) else "other"
 
 
 def models() -> list[Model]:
     """Return every entry, sorted by id."""
-    return [_entries(vendor)[model_id] for model_id, vendor in sorted(_index().items())]
+    own = _used[1]
+    return [own.get(model_id) or _entries(_index()[model_id])[model_id] for model_id in sorted({*own, *_index()})]
 
 
 def near(model_id: str) -> str | None:
     """Return the known id that this one may be a misspelling of."""
-    return closest(model_id, _index())
+    return closest(model_id, [*_used[1], *_index()])
+
+
+def _shipped(model_id: str) -> Model | None:
+    vendor = _index().get(model_id)
+    return None if vendor is None else _entries(vendor)[model_id]
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
@@ -116,15 +169,23 @@ def _index() -> dict[str, str]:
 def _entries(vendor: str) -> dict[str, Model]:
     from tomllib import loads
 
-    document = loads(_texts()[vendor])
+    return {model_id: _model(model_id, vendor, entry) for model_id, entry in by_id(loads(_texts()[vendor])).items()}
+
+
+def by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the raw entries of a file by their ids, each with what the lines above the first one give to all."""
     shared = {part: value for part, value in document.items() if not isinstance(value, dict)}
-    entries = {model_id: entry for model_id, entry in document.items() if isinstance(entry, dict)}
-    return {model_id: _model(model_id, vendor, {**shared, **entry}) for model_id, entry in entries.items()}
+    return {model_id: {**shared, **entry} for model_id, entry in document.items() if isinstance(entry, dict)}
 
 
 def _model(model_id: str, vendor: str, entry: dict[str, Any]) -> Model:
     fields = tuple(_field(name, limits) for name, limits in entry.pop("input", {}).items())
-    return Model(id=model_id, vendor=vendor, fields=fields, **{"status": "current", "note": "", **entry})
+    parent = _parent(entry.pop("parent", None))
+    return Model(id=model_id, vendor=vendor, fields=fields, parent=parent, **{"status": "current", "note": "", **entry})
+
+
+def _parent(entry: dict[str, Any] | None) -> Parent | None:
+    return Parent(**{**entry, "families": tuple(entry.get("families", ("jobs",)))}) if entry else None
 
 
 def _field(name: str, limits: dict[str, Any]) -> Field:

@@ -11,9 +11,10 @@ from kiejobs.kie.catalogue.entries import Field, Model, find, near
 
 _REFERENCE = {
     "type": "object",
-    "description": "An output of another job, filled in when that job has ended.",
-    "properties": {"$from": {"type": "object"}},
-    "required": ["$from"],
+    "description": "An output of another job, filled in when that job has ended, or an input file that was handed in.",
+    "properties": {"$from": {"type": ["object", "string"]}, "$file": {"type": "object"}},
+    "minProperties": 1,
+    "maxProperties": 1,
     "additionalProperties": False,
 }
 
@@ -33,12 +34,32 @@ def schema(model_id: str) -> dict[str, Any]:
         "title": model.id,
         "description": _description(model),
         "type": "object",
-        "properties": {field.name: _property(field) for field in model.fields},
-        "required": [field.name for field in model.fields if field.must_be_given],
+        "properties": {field.name: _property(field) for field in model.fields} | _of_parent(model),
+        **_required(model),
         "additionalProperties": True,
         "deprecated": model.withdrawn,
         "$defs": {"reference": _REFERENCE},
     }
+
+
+def _of_parent(model: Model) -> dict[str, Any]:
+    """What an operation on an earlier generation takes instead of Kie's ids."""
+    if model.parent is None:
+        return {}
+    filled = ", ".join(sorted(model.parent.fields))
+    job = {"type": "string", "format": "uuid", "description": f"A finished job of yours, which fills in {filled}."}
+    if not (model.parent.part or model.parent.index):
+        return {"job": job}
+    output = {"type": ["integer", "null"], "minimum": 0, "description": "Which of that job's outputs is meant."}
+    return {"job": job, "output": output}
+
+
+def _required(model: Model) -> dict[str, Any]:
+    """What must be given; of an operation on an earlier generation either our job or what it would fill in."""
+    needed = [field.name for field in model.fields if field.must_be_given]
+    filled = [name for name in needed if model.parent and name in model.parent.fields]
+    rest = {"required": [name for name in needed if name not in filled]}
+    return rest | {"anyOf": [{"required": ["job"]}, {"required": filled}]} if filled else rest
 
 
 def _description(model: Model) -> str:

@@ -1,10 +1,32 @@
 """The families, an explicit tuple, and which one a model belongs to."""
 
 from kiejobs.errors import KieUnavailable
+from kiejobs.kie.families.aleph import Aleph
+from kiejobs.kie.families.chat import Chat
+from kiejobs.kie.families.flux_kontext import FluxKontext
+from kiejobs.kie.families.four_o import FourO
+from kiejobs.kie.families.luma import Luma
 from kiejobs.kie.families.market import Market
+from kiejobs.kie.families.midjourney import Midjourney
+from kiejobs.kie.families.runway import Runway
+from kiejobs.kie.families.suno import SUNO
+from kiejobs.kie.families.veo import Veo, Veo4k, Veo1080p
 from kiejobs.kie.family import Family
 
-FAMILIES: tuple[Family, ...] = (Market(),)
+FAMILIES: tuple[Family, ...] = (
+    Market(),
+    FourO(),
+    FluxKontext(),
+    Veo(),
+    Veo1080p(),
+    Veo4k(),
+    Runway(),
+    Aleph(),
+    Luma(),
+    Midjourney(),
+    *SUNO,
+    Chat(),
+)
 
 
 def family(name: str) -> Family:
@@ -19,4 +41,11 @@ def family(name: str) -> Family:
 
 def family_for(model: str) -> Family:
     """Return the family that makes a model. Whatever no other family claims goes to the jobs API."""
-    return FAMILIES[0]
+    return next((known for known in FAMILIES if model in known.models), FAMILIES[0])
+
+
+def chosen(model: str) -> tuple[Family, str]:
+    """Read a model's id as a request gives it: `family:model` names the family outright, as in `jobs:runway`."""
+    prefix, colon, rest = model.partition(":")
+    named = next((known for known in FAMILIES if colon and rest and known.name == prefix), None)
+    return (named, rest) if named else (family_for(model), model)
