@@ -1,97 +1,111 @@
-"""The API: the four calls of Kie's jobs API that are simulated, on the paths and with the envelopes of the original.
+"""The API: every call of every family, on the paths and with the envelopes of the original.
 
-Business errors are HTTP 200 with the status in the body's `code`; no answer carries Retry-After. How an accepted create
-is answered (late, cut, not at all) is chosen here; what it means was decided by the provider before.
+Business errors are HTTP 200 with the status in the body's `code`; no answer carries Retry-After. The calls of a family
+come from its table of operations; those that are like no other stand here, in `upgrades`, `uploads` and `chat`.
 Source: docs.kie.ai/market/common/get-task-detail.md, common-api/get-account-credits.md, common-api/download-url.md.
 """
 
-import asyncio
-import json
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from kiejobs.simulator.answers import accepted, authorization, held_back, refused, seen
+from kiejobs.simulator.chat.endpoints import add_chat
 from kiejobs.simulator.codes import INVALID, UNAUTHORIZED
-from kiejobs.simulator.provider import Provider, Refusal
+from kiejobs.simulator.families import FAMILIES
+from kiejobs.simulator.family import Family, Operation, Refusal
+from kiejobs.simulator.orders import read_json
+from kiejobs.simulator.provider import Provider
 from kiejobs.simulator.tasks import Task
-from kiejobs.simulator.wire import (
-    CutBody,
-    CutHeader,
-    Reset,
-    Silence,
-    envelope,
-    gateway_page,
-    refusal,
-    unless_gone,
-)
+from kiejobs.simulator.upgrades import add_upgrades
+from kiejobs.simulator.upload_calls import add_uploads
+from kiejobs.simulator.wire import envelope, refusal
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def make_api(provider: Provider) -> FastAPI:
     """The API of this provider."""
     api = FastAPI(title="Kie simulator", openapi_url=None, docs_url=None, redoc_url=None)
+    for family in FAMILIES:
+        for operation in family.operations:
+            endpoint = (
+                _create(provider, family, operation)
+                if operation.answer is None
+                else _instant(provider, family, operation)
+            )
+            api.post(operation.path)(endpoint)
+        api.get(family.record_path)(_query(provider, family))
+    _add_common(api, provider)
+    add_upgrades(api, provider)
+    add_uploads(api, provider)
+    add_chat(api, provider)
+    return api
 
-    @api.post("/api/v1/jobs/createTask")
-    async def create_task(request: Request) -> Response:
-        made = provider.create(_authorization(request), await request.body())
+
+def _create(provider: Provider, family: Family, operation: Operation) -> Endpoint:
+    async def create(request: Request) -> Response:
+        made = provider.create(authorization(request), family, operation, await request.body())
         if isinstance(made, Refusal):
-            return _refused(made)
-        if made.scenario.slow:
-            await unless_gone(asyncio.sleep(made.scenario.slow), request.receive)
-        if provider.barrier.held:
-            provider.barrier.waiting += 1
-            try:
-                await unless_gone(provider.barrier.opened.wait(), request.receive)
-            finally:
-                provider.barrier.waiting -= 1
-        return _accepted(made)
+            return refused(made)
+        await held_back(provider, made.scenario, request)
+        return accepted(made.scenario, _ids(made))
 
-    @api.get("/api/v1/jobs/recordInfo")
-    async def record_info(request: Request) -> Response:
-        seen = provider.query(_authorization(request), request.query_params.get("taskId", ""))
-        return _refused(seen) if isinstance(seen, Refusal) else envelope(200, "success", seen)
+    return create
 
+
+def _ids(task: Task) -> dict[str, str]:
+    if task.scenario.no_task_id:
+        return {}
+    return {"taskId": task.id} | ({"recordId": task.id} if task.order.operation.notes.get("record_id") else {})
+
+
+def _instant(provider: Provider, family: Family, operation: Operation) -> Endpoint:
+    async def instant(request: Request) -> Response:
+        order = provider.serve(authorization(request), family, operation, await request.body())
+        if isinstance(order, Refusal):
+            return refused(order)
+        await held_back(provider, order.scenario, request)
+        return accepted(order.scenario, operation.answer(order) if operation.answer else None)
+
+    return instant
+
+
+def _query(provider: Provider, family: Family) -> Endpoint:
+    async def query(request: Request) -> Response:
+        task_id = request.query_params.get("taskId", "")
+        return seen(provider.query(authorization(request), family, task_id, family.record_path))
+
+    return query
+
+
+def _add_common(api: FastAPI, provider: Provider) -> None:
     @api.get("/api/v1/chat/credit")
     async def credit(request: Request) -> Response:
-        account = provider.accounts.of(_authorization(request))
+        account = provider.accounts.of(authorization(request))
         return envelope(200, "success", account.balance) if account else refusal(UNAUTHORIZED)
 
     @api.post("/api/v1/common/download-url")
     async def download_url(request: Request) -> Response:
-        if provider.accounts.of(_authorization(request)) is None:
+        if provider.accounts.of(authorization(request)) is None:
             return refusal(UNAUTHORIZED)
-        link = provider.fresh_link(_url_of(await request.body()))
+        link = provider.links.fresh(_text(await request.body(), "url"))
         return envelope(200, "success", link) if link else refusal(INVALID, "url is wrong")
 
-    return api
+    @api.post("/api/v1/gpt4o-image/download-url")
+    async def download_url_of_4o(request: Request) -> Response:
+        if provider.accounts.of(authorization(request)) is None:
+            return refusal(UNAUTHORIZED)
+        raw = await request.body()
+        task = provider.tasks.get(_text(raw, "taskId"))
+        if task is None or task.order.family.name != "4o":
+            return refusal(INVALID, "recordInfo is null")
+        link = provider.links.fresh(_text(raw, "url"), task)
+        return envelope(200, "success", link) if link else refusal(INVALID, "url is wrong")
 
 
-def _authorization(request: Request) -> str:
-    return request.headers.get("authorization", "")
-
-
-def _url_of(raw: bytes) -> str:
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return ""
-    url = body.get("url") if isinstance(body, dict) else None
-    return url if isinstance(url, str) else ""
-
-
-def _refused(made: Refusal) -> Response:
-    return gateway_page(made.code) if made.page else refusal(made.code, made.msg)
-
-
-def _accepted(task: Task) -> Response:
-    """The answer to an accepted create, whole or as its scenario spoils it."""
-    scenario = task.scenario
-    if scenario.hang:
-        return Silence()
-    if scenario.reset:
-        return Reset()
-    if scenario.cut_header:
-        return CutHeader()
-    if scenario.http_after:
-        return gateway_page(scenario.http_after)
-    ids = {} if scenario.no_task_id else {"taskId": task.id, "recordId": task.id}
-    answer = envelope(200, "success", ids)
-    return CutBody(bytes(answer.body)) if scenario.cut_body else answer
+def _text(raw: bytes, name: str) -> str:
+    body: Any = read_json(raw)
+    value = body.get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, str) else ""

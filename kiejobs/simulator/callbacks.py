@@ -97,7 +97,7 @@ def post(callback: Callback, hmac_key: str | None) -> int | None:
         signature = sign(hmac_key, callback.task_id, timestamp)
         headers |= {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": signature}
     try:
-        connection = _connect(callback.url)
+        connection = connect_to(callback.url)
     except ValueError:
         return None
     parts = urlsplit(callback.url)
@@ -117,9 +117,10 @@ def sign(hmac_key: str, task_id: str, timestamp: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def _connect(url: str) -> http.client.HTTPConnection:
+def connect_to(url: str, timeout_s: float = TIMEOUT_S) -> http.client.HTTPConnection:
+    """An unopened connection to the host of `url`; ValueError if it has none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return connect(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    return connect(parts.hostname, parts.port, timeout=timeout_s)

@@ -7,8 +7,10 @@ Source: docs.kie.ai/common-api/quickstart.md and market/common/get-task-detail.m
 
 UNAUTHORIZED = 401
 NO_CREDITS = 402
+CONFLICT = 409
 INVALID = 422
 TOO_FAST = 429
+UNREACHABLE = 451
 
 REFUSALS = {
     400: "Bad request",
@@ -16,14 +18,18 @@ REFUSALS = {
     402: "Credits insufficient: the current balance is not enough to run this request",
     404: "Not found",
     405: "Method not allowed",
+    409: "A record for this audio already exists",
+    413: "The prompt is too long, or the uploaded audio matches an existing work",
     422: "The request parameters failed validation",
     429: "Your call frequency is too high. Please try again later.",
+    430: "Your call frequency is too high. Please try again later.",
     433: "The usage of this API key has reached its limit",
     451: "Failed to fetch the image. Kindly verify any access limits set by you or your service provider",
     455: "The service is currently undergoing maintenance",
     500: "Server exception, please try again later or contact customer service",
     501: "Generation failed",
     505: "This feature is currently disabled",
+    550: "The connection was refused, the queue is full",
 }
 
 FAILURES = {

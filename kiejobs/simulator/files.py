@@ -1,4 +1,4 @@
-"""The result files host: public links on a port of their own, as Kie's results live on another host than its API.
+"""The files host: public links on a port of their own, as Kie's results and uploads live on other hosts than its API.
 
 A key has no business here: a request with an Authorization header is refused and written down as a leak. Links expire;
 a link from download-url carries a sealed token and works for 20 minutes. Ranges are supported, so a cut download can be
@@ -9,7 +9,6 @@ import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import monotonic
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import HTMLResponse, PlainTextResponse
@@ -47,10 +46,12 @@ def _answer(provider: Provider, request: Request) -> Response:
         return _plain(405, "Method Not Allowed")
     if headers.get("user-agent", "").startswith("Python-urllib"):
         return _plain(403, "Forbidden")
-    task = provider.task_of(path)
+    if (upload := provider.uploads.get(path)) is not None:
+        return Response(upload.content, media_type=upload.mime)
+    task = provider.links.task_of(path)
     if task is None or task.scenario.dead_link:
         return _plain(404, "Not Found")
-    if not _is_open(provider, task, path, request.query_params.get("token")):
+    if not provider.links.is_open(task, path, request.query_params.get("token")):
         return _plain(403, "Forbidden: the link has expired")
     if task.scenario.html_result:
         return HTMLResponse("<!doctype html><title>Just a moment...</title><p>Checking your browser.</p>\n")
@@ -59,15 +60,6 @@ def _answer(provider: Provider, request: Request) -> Response:
 
 def _plain(status: int, text: str) -> Response:
     return PlainTextResponse(text + "\n", status_code=status)
-
-
-def _is_open(provider: Provider, task: Task, path: str, token: str | None) -> bool:
-    """Whether this link still works."""
-    if token is not None:
-        return provider.opens(path, token)
-    if task.scenario.expired_link and not task.link_refreshed:
-        return False
-    return monotonic() - (task.settled_s or 0) < provider.rules.file_ttl_s
 
 
 def _file(task: Task, path: str, wanted: str, if_range: str) -> Response:

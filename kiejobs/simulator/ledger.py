@@ -9,14 +9,14 @@ import time
 from collections import deque
 
 CAP = 200_000
-_LISTS = ("creates", "queries", "downloads", "callbacks", "leaks")
+_LISTS = ("creates", "queries", "downloads", "callbacks", "uploads", "leaks")
 _PROMPT_CHARS = 2000
 
 Entry = dict[str, object]
 
 
 class Ledger:
-    """Lists of creates, queries, downloads, callbacks and leaks, and the count of broken limits."""
+    """Lists of creates, queries, downloads, callbacks, uploads and leaks, and the count of broken limits."""
 
     def __init__(self) -> None:
         """Start the ledger's clock: every `at` is seconds since now."""

@@ -1,8 +1,8 @@
-"""Result files that open in a player: a gradient PNG, a short H.264 clip, a short MP3 tone.
+"""Result files that open in a player: a gradient PNG, a short H.264 clip, a short MP3 tone, the same as silent WAV.
 
-Every copy carries its task id and index in a place players skip (a PNG text chunk, an MP4 `free` box, an ID3 tag), so
-no two results have the same bytes, and the same result has the same bytes each time. Large files repeat one valid
-block, so that even gigabytes cost no memory. Knows nothing of HTTP.
+Every copy carries its task id and index in a place players skip (a PNG text chunk, an MP4 `free` box, an ID3 tag, a
+WAV `LIST` chunk), so no two results have the same bytes, and the same result has the same bytes each time. Large files
+repeat one valid block, so that even gigabytes cost no memory. Knows nothing of HTTP.
 """
 
 import struct
@@ -17,6 +17,7 @@ from kiejobs.simulator.models import Kind
 
 MIB = 1024 * 1024
 _SIDE = 256
+_SAMPLES_PER_S = 8000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CLIPS = Path(__file__).parent / "media"
 
@@ -53,7 +54,7 @@ class Media:
 
 def make_media(kind: Kind, task_id: str, index: int, at_least_bytes: int = 0) -> Media:
     """The result file of a task; padded with valid filling up to `at_least_bytes`."""
-    maker = {Kind.IMAGE: _png, Kind.VIDEO: _mp4, Kind.AUDIO: _mp3}[kind]
+    maker = {Kind.IMAGE: _png, Kind.VIDEO: _mp4, Kind.AUDIO: _mp3, Kind.WAV: _wav}[kind]
     return maker(f"{task_id}/{index}", at_least_bytes)
 
 
@@ -122,6 +123,19 @@ def _id3_tag(name: str) -> bytes:
     frame = b"TXXX" + struct.pack(">IH", len(text), 0) + text
     size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
     return b"ID3\x03\x00\x00" + size + frame
+
+
+def _wav(name: str, at_least_bytes: int) -> Media:
+    """Silence, 8000 samples a second of 16 bits: as long as the tone, or as long as the size asked for."""
+    text = name.encode() + b"\0" * (2 - len(name) % 2)
+    comment = b"INFOICMT" + struct.pack("<I", len(text)) + text
+    label = b"LIST" + struct.pack("<I", len(comment)) + comment
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, _SAMPLES_PER_S, 2 * _SAMPLES_PER_S, 2, 16)
+    silence = bytes(2 * _SAMPLES_PER_S)
+    repeats = 2 + _repeats(silence, 2 * len(silence), at_least_bytes)
+    size = len(silence) * repeats
+    body = b"WAVE" + form + label + b"data" + struct.pack("<I", size)
+    return Media(b"RIFF" + struct.pack("<I", len(body) + size) + body, silence, repeats)
 
 
 @cache

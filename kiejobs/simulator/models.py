@@ -14,12 +14,20 @@ class Kind(StrEnum):
     IMAGE = "png"
     VIDEO = "mp4"
     AUDIO = "mp3"
+    WAV = "wav"
 
     @property
     def content_type(self) -> str:
         """The media type the files host declares."""
-        return {Kind.IMAGE: "image/png", Kind.VIDEO: "video/mp4", Kind.AUDIO: "audio/mpeg"}[self]
+        return _CONTENT_TYPES[self]
 
+
+_CONTENT_TYPES = {
+    Kind.IMAGE: "image/png",
+    Kind.VIDEO: "video/mp4",
+    Kind.AUDIO: "audio/mpeg",
+    Kind.WAV: "audio/wav",
+}
 
 PRICES = {Kind.IMAGE: 4.0, Kind.AUDIO: 12.0, Kind.VIDEO: 60.0}
 """Credits per task."""

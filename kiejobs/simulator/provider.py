@@ -7,23 +7,31 @@ Knows the bodies of requests, but not how answers travel.
 
 import asyncio
 import hashlib
-import hmac
-import json
-import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 from kiejobs.simulator.accounts import Account, Accounts
 from kiejobs.simulator.callbacks import Callback, Courier
 from kiejobs.simulator.codes import INVALID, NO_CREDITS, TOO_FAST, UNAUTHORIZED
+from kiejobs.simulator.families.songs import knows_song
+from kiejobs.simulator.family import Family, Operation, Refusal, Stage
 from kiejobs.simulator.ledger import Ledger
-from kiejobs.simulator.scenarios import Scenario, UnknownScenario, parse_scenario
-from kiejobs.simulator.tasks import Task, Tasks, param_of, to_json
-
-LINK_LIFE_S = 20 * 60
-"""How long a link from download-url works."""
+from kiejobs.simulator.links import Links
+from kiejobs.simulator.orders import (
+    Order,
+    asked_of,
+    conflict_of,
+    parent_of,
+    problem_with,
+    read_json,
+    scenarios_of,
+    to_json,
+    unreachable,
+)
+from kiejobs.simulator.scenarios import Scenario
+from kiejobs.simulator.tasks import GENERATING, SUCCESS, Look, Task, Tasks
+from kiejobs.simulator.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +46,6 @@ class Rules:
     credits: float = 10000.0
     keys: Mapping[str, str] | Collection[str] | None = None
     hmac_key: str | None = None
-
-
-class Refusal(NamedTuple):
-    """A call that changed nothing; `page` means the gateway's HTML with that status instead of an envelope."""
-
-    code: int
-    msg: str = ""
-    page: bool = False
 
 
 class Barrier:
@@ -67,177 +67,190 @@ class Provider:
     """One Kie: accounts, tasks, ledger, links."""
 
     def __init__(self, rules: Rules) -> None:
-        """A Kie nobody has called yet; `files_url` is set once the port is known."""
+        """A Kie nobody has called yet."""
         self.rules = rules
-        self.files_url = ""
         self.ledger = Ledger()
         self.tasks = Tasks()
+        self.uploads = Uploads()
+        self.links = Links(self.tasks, self.uploads, rules.file_ttl_s)
         self.accounts = Accounts(
             rules.keys, rules.credits, rules.create_limit, rules.create_window_s, rules.query_limit_per_s
         )
         self.barrier = Barrier()
         self.courier = Courier(self.ledger, rules.hmac_key)
-        self._secret = secrets.token_bytes(32)
 
-    def create(self, authorization: str, raw: bytes) -> Task | Refusal:
-        """Make a task of a createTask body, or say why not; either is written down."""
-        account = self.accounts.of(authorization)
-        body = _read_json(raw)
-        made = self._judge(account, body)
-        accepted = isinstance(made, Task)
-        given = body.get("input") if isinstance(body, dict) else None
+    def create(self, authorization: str, family: Family, operation: Operation, raw: bytes) -> Task | Refusal:
+        """Make a task of a create body, or say why not; either is written down."""
+        account, body = self.accounts.of(authorization), read_json(raw)
+        order = self._judge(account, family, operation, body)
+        made = self.start(order) if isinstance(order, Order) and _is_paid(order) else order
+        made = Refusal(NO_CREDITS) if isinstance(made, Order) else made
+        self._write_create(account, (family, operation), raw, made)
+        return made
+
+    def serve(self, authorization: str, family: Family, operation: Operation, raw: bytes) -> Order | Refusal:
+        """Charge for a call that is answered at once, or say why not; either is written down."""
+        account, body = self.accounts.of(authorization), read_json(raw)
+        order = self._judge(account, family, operation, body)
+        if isinstance(order, Order) and not _is_paid(order):
+            order = Refusal(NO_CREDITS)
+        self._write_create(account, (family, operation), raw, order)
+        return order
+
+    def _write_create(
+        self, account: Account | None, call: tuple[Family, Operation], raw: bytes, made: Task | Order | Refusal
+    ) -> None:
+        family, operation = call
+        asked = asked_of(operation, read_json(raw))
+        refused = isinstance(made, Refusal)
         self.ledger.add(
             "creates",
             account=account.name if account else None,
-            model=body.get("model") if isinstance(body, dict) else None,
-            prompt=_prompt_of(given) if isinstance(given, dict) else "",
+            family=family.name,
+            path=operation.path,
+            model=asked.model or None,
+            prompt=asked.prompt,
             body_sha256=hashlib.sha256(raw).hexdigest(),
-            accepted=accepted,
+            accepted=not refused,
             taskId=made.id if isinstance(made, Task) else None,
-            code=_code_answered(made.scenario) if isinstance(made, Task) else made.code,
-            credits=made.price if isinstance(made, Task) else 0.0,
-            callBackUrl=body.get("callBackUrl") if isinstance(body, dict) else None,
+            code=made.code if isinstance(made, Refusal) else _code_answered(made.scenario),
+            credits=0.0 if isinstance(made, Refusal) else made.price,
+            callBackUrl=asked.callback_url,
         )
-        return made
 
-    def _judge(self, account: Account | None, body: object) -> Task | Refusal:
+    def _judge(self, account: Account | None, family: Family, operation: Operation, body: object) -> Order | Refusal:
         if account is None:
             return Refusal(UNAUTHORIZED)
         if not account.creates.admits(time.monotonic()):
             self.ledger.violated("create")
             return Refusal(TOO_FAST)
-        if (problem := _problem_of(body)) or not isinstance(body, dict):
+        if problem := problem_with(operation, body):
             return Refusal(INVALID, problem)
-        try:
-            scenario = parse_scenario(_texts_of(body["input"]))
-        except UnknownScenario as error:
-            return Refusal(INVALID, str(error))
-        if scenario.refuse:
-            return Refusal(scenario.refuse)
-        if scenario.http:
-            return Refusal(scenario.http, page=True)
-        return self._charge(account, self._make(account, body, scenario))
+        asked = asked_of(operation, body)
+        parent = parent_of(operation, asked, self.tasks, account)
+        if isinstance(parent, Refusal):
+            return parent
+        scenarios = scenarios_of(asked.texts, parent)
+        if isinstance(scenarios, Refusal):
+            return scenarios
+        order = Order(
+            account=account,
+            family=family,
+            operation=operation,
+            model=asked.model,
+            given=asked.given,
+            callback_url=asked.callback_url or None,
+            scenario=scenarios[0],
+            follow_up=scenarios[1],
+            parent=parent,
+        )
+        return self._refusal_of(order) or self._unless_in_vain(order)
 
-    def _make(self, account: Account, body: dict[str, Any], scenario: Scenario) -> Task:
-        url = body.get("callBackUrl")
-        param = param_of(body["model"], body["input"], url)
-        duration_s = self.rules.duration_s if scenario.duration is None else scenario.duration
-        return Task(account.name, body["model"], param, url, scenario, duration_s)
+    def _refusal_of(self, order: Order) -> Refusal | None:
+        """What a scenario, a file that is not there, or an earlier order has against it."""
+        if order.scenario.refuse:
+            return Refusal(order.scenario.refuse)
+        if order.scenario.http:
+            return Refusal(order.scenario.http, page=True)
+        return unreachable(order.given, self.links.files_url, self.links.leads_to_a_file) or conflict_of(order)
 
-    def _charge(self, account: Account, task: Task) -> Task | Refusal:
-        if not account.pays(task.price):
-            return Refusal(NO_CREDITS)
+    def _unless_in_vain(self, order: Order) -> Order:
+        """The order; if it names a song that nobody made it is accepted, as seen at Kie, and will fail."""
+        song = order.given.get(order.operation.song) if order.operation.song else None
+        if song is None or order.scenario.fail or knows_song(self.tasks, song):
+            return order
+        return replace(order, scenario=replace(order.scenario, fail="400"))
+
+    def start(self, order: Order) -> Task:
+        """Begin a generation; it has been paid for."""
+        duration_s = self.rules.duration_s if order.scenario.duration is None else order.scenario.duration
+        files = order.operation.files(order.model, order.given, order.scenario)
+        task = Task(order, files, duration_s)
         self.tasks.add(task)
-        asyncio.get_running_loop().call_later(task.duration_s, self.settle, task)
+        if order.parent is not None:
+            order.parent.children[order.subject] = task
+        loop = asyncio.get_running_loop()
+        loop.call_later(duration_s, self.settle, task)
+        for stage in order.family.stages if not task.failed else ():
+            loop.call_later(duration_s * stage.share, self._reach, task, stage)
         return task
 
     def settle(self, task: Task) -> None:
         """End a generation: refund it if it failed, call back if that was asked for. Only the first time counts."""
         if self.tasks.get(task.id) is not task or not task.settle():
             return
-        account = self.accounts.named(task.account)
         if task.failed:
-            account.is_refunded(task.price)
-        if task.callback_url is not None and not task.scenario.no_callback:
-            body = to_json(self._callback_of(task)).encode()
-            for _ in range(task.scenario.dup_callback or 1):
-                self.courier.send(Callback(task.callback_url, task.id, body))
+            task.account.is_refunded(task.price)
+        self._call_back(task, self.final_look(task))
 
-    def _callback_of(self, task: Task) -> dict[str, object]:
-        record = task.record("fail" if task.failed else "success", self.files_url)
-        code, msg = (501, record["failMsg"]) if task.failed else (200, "success")
-        return {"code": code, "msg": msg, "data": record}
+    def _reach(self, task: Task, stage: Stage) -> None:
+        """Call back for a part of a generation, unless it has ended meanwhile."""
+        if self.tasks.get(task.id) is task and task.settled_s is None:
+            self._call_back(task, Look(state=GENERATING, links=self.links.of(task), stage=stage.name))
 
-    def query(self, authorization: str, task_id: str) -> dict[str, object] | Refusal:
-        """The record of a task as this query sees it."""
+    def _call_back(self, task: Task, look: Look) -> None:
+        if task.order.callback_url is None or task.scenario.no_callback:
+            return
+        body = to_json(task.order.family.callback(task, look)).encode()
+        for _ in range(task.scenario.dup_callback or 1):
+            self.courier.send(Callback(task.order.callback_url, task.id, body))
+
+    def final_look(self, task: Task) -> Look:
+        """The task as it is at its end."""
+        return Look(state=task.final, links=self.links.of(task), expired=self.links.are_gone(task))
+
+    def query(self, authorization: str, family: Family, task_id: str, path: str) -> object:
+        """The record of a task as this query sees it, None where the family shows nothing, or a `Refusal`."""
         account = self.accounts.of(authorization)
-        seen = self._look(account, task_id)
-        code = seen.code if isinstance(seen, Refusal) else 200
-        self.ledger.add("queries", account=account.name if account else None, taskId=task_id, code=code)
+        seen = self.refused_look(account) or self._look(family, task_id)
+        self.write_query(account, task_id, path, seen.code if isinstance(seen, Refusal) else 200)
         return seen
 
-    def _look(self, account: Account | None, task_id: str) -> dict[str, object] | Refusal:
+    def write_query(self, account: Account | None, task_id: str, path: str, code: int) -> None:
+        """Write one look into the ledger."""
+        self.ledger.add("queries", account=account.name if account else None, taskId=task_id, code=code, path=path)
+
+    def refused_look(self, account: Account | None) -> Refusal | None:
+        """Why this account may not look now."""
         if account is None:
             return Refusal(UNAUTHORIZED)
-        if not account.queries.admits(time.monotonic()):
-            self.ledger.violated("query")
-            return Refusal(TOO_FAST)
+        if account.queries.admits(time.monotonic()):
+            return None
+        self.ledger.violated("query")
+        return Refusal(TOO_FAST)
+
+    def _look(self, family: Family, task_id: str) -> object:
         task = self.tasks.get(task_id)
-        if task is None or task.age_s < (task.scenario.null_record or 0):
-            return Refusal(INVALID, "recordInfo is null")
+        if task is None or task.order.family is not family or task.age_s < (task.scenario.null_record or 0):
+            return family.unknown
+        if troubled := self.trouble(task):
+            return troubled
+        state = task.state()
+        empty = state == SUCCESS and task.scenario.empty_result and task.first("empty-result", 2)
+        look = Look(state=state, links=self.links.of(task), empty=empty, expired=self.links.are_gone(task))
+        return family.record(task, look)
+
+    def trouble(self, task: Task) -> Refusal | None:
+        """What the scenario puts in the way of the first looks."""
         scenario = task.scenario
         if scenario.poll_429 and task.first("poll-429", scenario.poll_429):
             return Refusal(TOO_FAST)
         if scenario.poll_http and task.first("poll-http", scenario.poll_http.times):
             return Refusal(scenario.poll_http.status, page=True)
-        state = task.look()
-        empty = scenario.empty_result and state == "success" and task.first("empty-result", 2)
-        return task.record(state, self.files_url, empty=empty)
-
-    def fresh_link(self, url: str) -> str | None:
-        """A link to the same file that works for 20 minutes, or None if `url` is not one of ours."""
-        path, _, _ = url.removeprefix(self.files_url).partition("?")
-        if not url.startswith(f"{self.files_url}/f/") or (task := self.task_of(path)) is None:
-            return None
-        task.link_refreshed = True
-        expires = str(int(time.time()) + LINK_LIFE_S)
-        return f"{self.files_url}{path}?token={expires}.{self._seal(path, expires)}"
-
-    def opens(self, path: str, token: str) -> bool:
-        """Whether a token is one of ours for this path, and still good."""
-        expires, _, seal = token.partition(".")
-        genuine = hmac.compare_digest(seal.encode(), self._seal(path, expires).encode())
-        return genuine and int(expires) > time.time()
-
-    def _seal(self, path: str, expires: str) -> str:
-        return hmac.new(self._secret, f"{path}.{expires}".encode(), hashlib.sha256).hexdigest()
-
-    def task_of(self, path: str) -> Task | None:
-        """The finished task whose result file is at `/f/<taskId>/<n>.<ext>`."""
-        task = self.tasks.get(path.removeprefix("/f/").partition("/")[0])
-        if task is None or task.settled_s is None or task.failed:
-            return None
-        known = (f"/f/{task.id}/{index}.{kind}" for index, kind in enumerate(task.files))
-        return task if path in known else None
+        return None
 
     def forget(self) -> None:
-        """Begin anew: no tasks, no ledger, full balances, nothing held."""
+        """Begin anew: no tasks, no uploads, no ledger, full balances, nothing held."""
         self.tasks.clear()
+        self.uploads.clear()
         self.accounts.clear()
         self.courier.forget()
         self.ledger.clear()
         self.barrier.opened.set()
 
 
-def _read_json(raw: bytes) -> object:
-    """The body, or None if it is no JSON; half a surrogate pair, which JSON can spell but UTF-8 cannot, becomes `?`."""
-    try:
-        body: object = json.loads(raw)
-    except ValueError:
-        return None
-    return json.loads(to_json(body).encode("utf-8", "replace")) if rb"\u" in raw else body
-
-
-def _problem_of(body: object) -> str:
-    """What is wrong with a createTask body; empty if nothing is."""
-    if not isinstance(body, dict):
-        return "The request body must be a JSON object"
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        return "model is required"
-    if not isinstance(body.get("input"), dict):
-        return "input must be an object"
-    if not isinstance(body.get("callBackUrl"), str | None):
-        return "callBackUrl must be a string"
-    return ""
-
-
-def _prompt_of(given: dict[str, Any]) -> str:
-    return next((given[name] for name in ("prompt", "text") if isinstance(given.get(name), str)), "")
-
-
-def _texts_of(given: dict[str, Any]) -> str:
-    """Every text of the input: a model without a prompt takes its markers in any other field."""
-    return "\n".join(value for value in given.values() if isinstance(value, str))
+def _is_paid(order: Order) -> bool:
+    return order.account.pays(order.price)
 
 
 def _code_answered(scenario: Scenario) -> int | None:

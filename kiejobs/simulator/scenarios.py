@@ -1,8 +1,8 @@
 """Scenarios: what the simulator does out of the ordinary when a prompt asks for it with `[[name]]` or `[[name=value]]`.
 
 The fields of `Scenario` are the one table: name, value, meaning. The parser, the help text and the start page are made
-from it. A marker nobody knows is an error, never ignored: a misspelt scenario would let a test pass for nothing.
-No clock, no sockets, no tasks here.
+from it. A marker nobody knows is an error, never ignored: a misspelt scenario would let a test pass for nothing. With
+`next:` in front it is for the follow-ups of this task. No clock, no sockets, no tasks here.
 """
 
 import html
@@ -76,6 +76,7 @@ def _marker(part: str, value: str, read: Callable[[str], object], meaning: str) 
 
 
 CREATE, RECORD, RESULT, CALLBACK = "The create call", "The record", "The result files", "The callback"
+CHAT = "The chat answer (it takes those of the create call, too)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,7 @@ class Scenario:
     )
     odd_state: str | None = _marker(RECORD, "WORD", _word, "report this state between waiting and success")
     regress: bool = _marker(RECORD, "", _flag, "report success once, then waiting once, then success")
+    ends: str | None = _marker(RECORD, "WORD", _word, "end with this status word or flag: 4, CALLBACK_EXCEPTION, ...")
 
     outputs: int | None = _marker(RESULT, "N", _few, "make N result files")
     empty_result: bool = _marker(RESULT, "", _flag, "leave resultJson empty the first 2 times success is reported")
@@ -117,18 +119,25 @@ class Scenario:
     no_callback: bool = _marker(CALLBACK, "", _flag, "never call callBackUrl")
     dup_callback: int | None = _marker(CALLBACK, "N", _few, "call callBackUrl N times")
 
+    stream_error: int | None = _marker(CHAT, "CODE", _count, "break off in the middle with an error envelope")
+
 
 PLAIN = Scenario()
 _FIELDS = {entry.name.replace("_", "-"): entry for entry in fields(Scenario)}
-_MARKER = re.compile(r"\[\[\s*([a-z0-9-]+)\s*(?:=\s*([^\[\]]*?))?\s*\]\]")
+_MARKER = re.compile(r"\[\[\s*(next:)?([a-z0-9-]+)\s*(?:=\s*([^\[\]]*?))?\s*\]\]")
 
 
-def parse_scenario(text: str) -> Scenario:
-    """The scenario `text` asks for; raises `UnknownScenario` with a sentence that says what to write instead."""
+def parse_scenario(text: str, *, follow_up: bool = False) -> Scenario:
+    """The scenario `text` asks for; raises `UnknownScenario` with a sentence that says what to write instead.
+
+    With `follow_up` it is what the text asks of the follow-ups, in markers such as `[[next:fail=500]]`.
+    """
     if "[[" not in text:
         return PLAIN
-    asked: dict[str, Any] = {name.replace("-", "_"): _value(name, value) for name, value in _MARKER.findall(text)}
-    return Scenario(**asked)
+    asked = {True: dict[str, Any](), False: dict[str, Any]()}
+    for is_next, name, value in _MARKER.findall(text):
+        asked[bool(is_next)][name.replace("-", "_")] = _value(name, value)
+    return Scenario(**asked[follow_up]) if asked[follow_up] else PLAIN
 
 
 def _value(name: str, value: str) -> object:
@@ -151,7 +160,11 @@ def scenario_names() -> tuple[str, ...]:
 
 def scenario_help() -> str:
     """The table of all markers as plain text, for `--help`."""
-    lines = ["Scenarios: write markers into the prompt, as many as you like: [[duration=0.5]] [[fail=500]]."]
+    lines = [
+        "Scenarios: write markers into the prompt, as many as you like: [[duration=0.5]] [[fail=500]].",
+        "A call without a prompt takes them from any text of its body. A follow-up (extend, WAV, stems, 4K, ...) that",
+        "has none takes those of its parent's prompt that begin with next: [[next:fail=500]].",
+    ]
     for part, entries in groupby(_FIELDS.items(), lambda item: item[1].metadata["part"]):
         lines += ["", f"{part}:"]
         lines += [f"  {_spelling(name, entry):<24} {entry.metadata['meaning']}" for name, entry in entries]

@@ -95,7 +95,7 @@ class Simulator:
             return self
         sockets = _listen(self._host, self._ports)
         self._addresses = [f"{_bracketed(self._public_host)}:{sock.getsockname()[1]}" for sock in sockets]
-        self._provider.files_url = self.files_url
+        self._provider.links.files_url = self.files_url
         api = make_api(self._provider)
         add_control(api, self._provider)
         self._wires = [Wire(api), Wire(make_files(self._provider))]

@@ -1,73 +1,125 @@
-"""Tasks: one generation from waiting to success or fail, and the record Kie shows of it.
+"""Tasks: one generation from its order to its end, and what a query may see of it.
 
-A task settles once, when its time is over or a test finishes it; until then the record depends on its age. The record
-has the fields and the JSON-in-JSON of real answers. Knows nothing of HTTP, credits or timers.
+A task settles once, when its time is over or a test finishes it; until then what is seen depends on its age. How the
+record is drawn is its family's affair. Knows nothing of HTTP, credits or timers.
 """
 
-import json
 import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from kiejobs.simulator.accounts import Account
 from kiejobs.simulator.codes import failure
-from kiejobs.simulator.models import PRICES, Kind, kind_of, usual_outputs
-from kiejobs.simulator.results import files_of, result_of
+from kiejobs.simulator.family import Files
+from kiejobs.simulator.orders import Order
 from kiejobs.simulator.scenarios import Scenario
 
 TASKS_KEPT = 100_000
 _WAITING_SHARE = 1 / 3
 """The part of a generation that is spent in `waiting`, before `generating`."""
 
+WAITING, GENERATING, SUCCESS, FAIL = "waiting", "generating", "success", "fail"
 
-def to_json(value: object) -> str:
-    """Compact JSON text, as Kie writes it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one query or callback sees of a task."""
+
+    state: str
+    """waiting, generating, success, fail, or the odd word a scenario wants to be seen."""
+    links: tuple[str, ...] = ()
+    """Where its result files are, by index."""
+    stage: str = ""
+    """Which callback before the last this is for."""
+    empty: bool = False
+    """The result is to be left out although it is there."""
+    expired: bool = False
+    """The files are gone."""
+
+    @property
+    def made(self) -> bool:
+        """Whether the result is to be shown."""
+        return self.state == SUCCESS and not self.empty
 
 
 @dataclass(slots=True, eq=False)
 class Task:
     """One accepted create."""
 
-    account: str
-    model: str
-    param: str
-    callback_url: str | None
-    scenario: Scenario
+    order: Order
+    files: Files
     duration_s: float
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     created_s: float = field(default_factory=time.monotonic)
     created_at_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     settled_s: float | None = None
     link_refreshed: bool = False
+    children: "dict[tuple[str, str], Task]" = field(default_factory=dict)
     _spent: Counter[str] | None = None
 
     @property
-    def kind(self) -> Kind:
-        """What its files are."""
-        return kind_of(self.model)
+    def account(self) -> Account:
+        """Who pays."""
+        return self.order.account
+
+    @property
+    def scenario(self) -> Scenario:
+        """What is out of the ordinary about it."""
+        return self.order.scenario
+
+    @property
+    def follow_up(self) -> Scenario:
+        """What is to be out of the ordinary about tasks that build on it."""
+        return self.order.follow_up
 
     @property
     def price(self) -> float:
         """Credits it was charged."""
-        return PRICES[self.kind]
+        return self.order.price
 
     @property
     def failed(self) -> bool:
-        """Whether it is to end in `fail`."""
+        """Whether it is to end in failure."""
         return self.scenario.fail is not None
 
     @property
-    def files(self) -> tuple[Kind, ...]:
-        """The kinds of its result files, by index."""
-        return files_of(self.kind, self.scenario, usual_outputs(self.model))
+    def failure(self) -> tuple[str, str]:
+        """Its failCode and failMsg, once it failed."""
+        return failure(self.scenario.fail or "")
+
+    @property
+    def made(self) -> bool:
+        """Whether it has ended well."""
+        return self.settled_s is not None and not self.failed
 
     @property
     def age_s(self) -> float:
         """Seconds since it was accepted."""
         return time.monotonic() - self.created_s
+
+    @property
+    def progress(self) -> float:
+        """How much of it is done, from 0 to 1."""
+        if self.settled_s is not None:
+            return 1.0
+        return min(0.99, self.age_s / self.duration_s) if self.duration_s else 0.99
+
+    @property
+    def took_s(self) -> float:
+        """Seconds from its create to its end."""
+        return (self.settled_s or self.created_s) - self.created_s
+
+    @property
+    def completed_at_ms(self) -> int | None:
+        """When it ended, if it did."""
+        return None if self.settled_s is None else self.created_at_ms + int(self.took_s * 1000)
+
+    @property
+    def final(self) -> str:
+        """The state it ends in."""
+        return FAIL if self.failed else SUCCESS
 
     def first(self, name: str, times: int) -> bool:
         """True the first so many times it is asked for `name`."""
@@ -82,50 +134,26 @@ class Task:
         self.settled_s = time.monotonic()
         return True
 
-    def look(self) -> str:
+    def grow_older(self, seconds: float) -> None:
+        """Let so much time have passed since its end."""
+        if self.settled_s is not None:
+            self.settled_s -= seconds
+            self.created_s -= seconds
+            self.created_at_ms -= int(seconds * 1000)
+
+    def state(self) -> str:
         """The state to report to this query; some scenarios depend on how often it was asked."""
         if self.settled_s is None:
             if self.age_s < self.duration_s * _WAITING_SHARE:
-                return "waiting"
-            return self.scenario.odd_state or "generating"
+                return WAITING
+            return self.scenario.odd_state or GENERATING
         if self.failed:
-            return "fail"
+            return FAIL
         if self.scenario.odd_state and self.first("odd-state", 1):
             return self.scenario.odd_state
         if self.scenario.regress and not self.first("success", 1) and self.first("regress", 1):
-            return "waiting"
-        return "success"
-
-    def record(self, state: str, files_url: str, *, empty: bool = False) -> dict[str, object]:
-        """The `data` of recordInfo and of a callback, in the given state."""
-        done = self.settled_s is not None and state in ("success", "fail")
-        took_s = (self.settled_s or 0) - self.created_s
-        fail_code, fail_msg = failure(self.scenario.fail) if state == "fail" and self.scenario.fail else (None, None)
-        return {
-            "taskId": self.id,
-            "model": self.model,
-            "state": state,
-            "param": self.param,
-            "resultJson": to_json(self._result(files_url)) if state == "success" and not empty else "",
-            "failCode": fail_code,
-            "failMsg": fail_msg,
-            "costTime": round(took_s) if done else None,
-            "completeTime": self.created_at_ms + int(took_s * 1000) if done else None,
-            "createTime": self.created_at_ms,
-            "creditsConsumed": 0.0 if state == "fail" else self.price,
-        }
-
-    def _result(self, files_url: str) -> dict[str, object]:
-        links = [f"{files_url}/f/{self.id}/{index}.{kind}" for index, kind in enumerate(self.files)]
-        return result_of(links, self.id, self.created_at_ms, self.scenario)
-
-
-def param_of(model: str, given: dict[str, Any], callback_url: str | None) -> str:
-    """The `param` text of a record: the request as JSON whose `input` is JSON text again, with what Kie adds."""
-    param: dict[str, object] = {"input": to_json({**given, "nsfw_checker": given.get("nsfw_checker", False)})}
-    if callback_url is not None:
-        param["callBackUrl"] = callback_url
-    return to_json(param | {"model": model})
+            return WAITING
+        return SUCCESS
 
 
 class Tasks:

@@ -8,13 +8,13 @@ at what arrives. When the simulator stops, `hang_up` frees every request that is
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kiejobs.simulator.codes import refusal_text
-from kiejobs.simulator.tasks import to_json
+from kiejobs.simulator.orders import to_json
 
 _JSON = "application/json;charset=UTF-8"
 _CONNECTION = "kiejobs.simulator.connection"
@@ -70,9 +70,9 @@ def envelope(code: int, msg: str, data: object = None) -> Response:
     return Response(to_json({"code": code, "msg": msg, "data": data}), media_type=_JSON)
 
 
-def refusal(code: int, msg: str = "") -> Response:
+def refusal(code: int, msg: str = "", data: object = None) -> Response:
     """An envelope that says no."""
-    return envelope(code, msg or refusal_text(code))
+    return envelope(code, msg or refusal_text(code), data)
 
 
 def gateway_page(status: int) -> Response:
@@ -121,3 +121,29 @@ class CutBody(Response):
         transport.write(head.encode() + body[: len(body) // 2])
         transport.close()
         await gone(receive)
+
+
+class EventStream(Response):
+    """Server-sent events, one after the other with a pause between them; cut, if asked for, at their end."""
+
+    def __init__(self, events: Sequence[bytes], pause_s: float, *, cut: bool) -> None:
+        """An answer of which no length is known beforehand."""
+        super().__init__(status_code=200)
+        self.raw_headers = [(b"content-type", b"text/event-stream;charset=UTF-8"), (b"cache-control", b"no-cache")]
+        self._events = events
+        self._pause_s = pause_s
+        self._cut = cut
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send event after event, as long as somebody listens."""
+        connection = connection_of(scope)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for event in self._events:
+            if connection.is_closing():
+                return await gone(receive)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            await asyncio.sleep(self._pause_s)
+        if self._cut:
+            connection.close()
+            return await gone(receive)
+        return await send({"type": "http.response.body", "body": b""})

@@ -4,10 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,37 +13,9 @@ import requests
 
 from kiejobs.simulator import Simulator
 from kiejobs.simulator.models import Kind, kind_of
+from tests.receiver import Receiver, pause, wait_until
 
-pause = threading.Event().wait  # nobody sets this event
 KEY = {"Authorization": "Bearer key-1"}
-
-
-class Receiver:
-    """A web server that keeps the callbacks it gets and answers the first `failures` of them with 500."""
-
-    def __init__(self, failures: int = 0) -> None:
-        """Listen on a free port."""
-        self.seen: list[tuple[dict[str, str], dict[str, Any]]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.seen.append((dict(self.headers), json.loads(body)))
-                self.send_response(500 if len(receiver.seen) <= failures else 200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook?token=abc"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -111,14 +81,6 @@ def entries(kie: Simulator, name: str) -> list[dict[str, Any]]:
     found = kie.ledger()[name]
     assert isinstance(found, list)
     return found
-
-
-def wait_until(holds: Callable[[], object], within_s: float = 3.0) -> None:
-    """Look every few milliseconds until it holds."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
-        pause(0.005)
 
 
 def test_a_create_is_answered_with_two_equal_ids_of_32_hex_digits(kie: Simulator) -> None:
@@ -494,6 +456,8 @@ def test_the_ledger_tells_what_was_asked_and_answered(kie: Simulator) -> None:
     assert len(entry.pop("body_sha256")) == 64
     assert entry == {
         "account": "key-1",
+        "family": "jobs",
+        "path": "/api/v1/jobs/createTask",
         "model": "z-image",
         "prompt": "for the ledger",
         "accepted": True,
@@ -550,11 +514,13 @@ def test_the_start_page_says_what_this_is_and_lists_the_scenarios(kie: Simulator
     assert page.headers["Content-Type"].startswith("text/html")
     assert "stand-in for the Kie.ai API" in page.text
     assert "[[null-record=SECONDS]]" in page.text
+    assert "/api/v1/suno/cover/record-info" in page.text
+    assert "/gemini/v1/models/{model}:streamGenerateContent" in page.text
     assert "key-1" not in page.text
 
 
 def test_an_unknown_path_is_a_404_that_points_to_the_start_page(kie: Simulator) -> None:
     """A call the simulator does not know is not mistaken for one that failed."""
-    answer = requests.post(f"{kie.base_url}/api/v1/veo/generate", json={}, headers=KEY, timeout=5)
+    answer = requests.post(f"{kie.base_url}/api/v1/veo/no-such-call", json={}, headers=KEY, timeout=5)
     assert answer.status_code == answer.json()["code"] == 404
     assert "GET /" in answer.json()["msg"]

@@ -23,6 +23,16 @@ def test_markers_combine_and_leave_the_prose_alone() -> None:
     assert scenario == Scenario(duration=0.5, outputs=3, regress=True)
 
 
+def test_markers_for_follow_ups_are_kept_apart() -> None:
+    """`next:` is for tasks that build on this one; both kinds are checked."""
+    prompt = "[[outputs=3]] [[next:fail=500]] [[next:duration=1]]"
+    assert parse_scenario(prompt) == Scenario(outputs=3)
+    assert parse_scenario(prompt, follow_up=True) == Scenario(fail="500", duration=1)
+    assert parse_scenario("[[next:fail=500]]") is PLAIN
+    with pytest.raises(UnknownScenario):
+        parse_scenario("[[next:fial=500]]")
+
+
 def test_a_prompt_without_markers_is_a_good_day() -> None:
     """The default of every scenario is off."""
     assert parse_scenario("A cat") is PLAIN

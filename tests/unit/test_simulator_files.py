@@ -1,10 +1,12 @@
 """The result files host: links that work, expire or leak, and files that would open in a player."""
 
 import hashlib
+import io
 import json
 import struct
 import threading
 import time
+import wave
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +20,12 @@ from kiejobs.simulator.models import Kind
 
 pause = threading.Event().wait  # nobody sets this event
 KEY = {"Authorization": "Bearer files"}
-MODELS = {Kind.IMAGE: "z-image", Kind.VIDEO: "kling-3.0/video", Kind.AUDIO: "elevenlabs/text-to-speech-turbo-2-5"}
+MODELS = {
+    Kind.IMAGE: "z-image",
+    Kind.VIDEO: "kling-3.0/video",
+    Kind.AUDIO: "elevenlabs/text-to-speech-turbo-2-5",
+    Kind.WAV: "ai-music-api/convert-to-wav-format",
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +118,22 @@ def assert_is_mp3(data: bytes) -> None:
     assert frames > 10
 
 
-CHECKS = {Kind.IMAGE: assert_is_png, Kind.VIDEO: assert_is_mp4, Kind.AUDIO: assert_is_mp3}
+def assert_is_wav(data: bytes) -> None:
+    """A RIFF of exactly the declared size, with a label and so many frames as its header says."""
+    assert struct.unpack("<I", data[4:8]) == (len(data) - 8,)
+    with wave.open(io.BytesIO(data)) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
+        assert sound.getnframes() >= 2 * sound.getframerate()
+        assert sound.readframes(sound.getnframes()) == bytes(2 * sound.getnframes())
+    assert b"LIST" in data[:64]
+
+
+CHECKS = {
+    Kind.IMAGE: assert_is_png,
+    Kind.VIDEO: assert_is_mp4,
+    Kind.AUDIO: assert_is_mp3,
+    Kind.WAV: assert_is_wav,
+}
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -265,7 +287,7 @@ def test_a_fresh_link_cannot_be_forged_moved_or_kept(kie: Simulator, monkeypatch
     assert get(f"{second}?token={token}").status_code == 403
     assert get(f"{first}?token=9999999999.{'0' * 64}").status_code == 403
     assert get(f"{first}?token=").status_code == 403
-    monkeypatch.setattr("kiejobs.simulator.provider.LINK_LIFE_S", -1)
+    monkeypatch.setattr("kiejobs.simulator.links.LINK_LIFE_S", -1)
     assert get(fresh_link(kie, first)["data"]).status_code == 403
 
 
