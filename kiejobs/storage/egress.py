@@ -7,7 +7,7 @@ is used. Exceptions are exact (host, port) pairs as written in the URL. Refusals
 
 import io
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.client import HTTPResponse
@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urljoin
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.utils import requote_uri
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -25,6 +24,7 @@ from urllib3.util.connection import create_connection
 
 from kiejobs.errors import EgressRefused, SourceUnavailable
 from kiejobs.storage.addresses import address_refused, parse_url, shown, url_refused
+from kiejobs.tls import OneContext
 
 __all__ = ["GuardedSession", "address_refused", "guarded_session", "shown", "surplus", "url_refused"]
 
@@ -58,7 +58,9 @@ class GuardedSession(requests.Session):
         self.mount("http://", adapter)
         self.mount("https://", adapter)
 
-    def open(self, url: str, *, check: Callable[[], None] = lambda: None) -> requests.Response:
+    def open(
+        self, url: str, *, check: Callable[[], None] = lambda: None, headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
         """GET a URL as an open stream, following at most three redirects, each of them guarded.
 
         `check` is called before every read from the socket, for the header and the body, so that it can end a slow
@@ -66,7 +68,7 @@ class GuardedSession(requests.Session):
         """
         token = _check.set(check)
         try:
-            return self._follow(url)
+            return self._follow(url, headers or {})
         finally:
             _check.reset(token)
 
@@ -91,10 +93,10 @@ class GuardedSession(requests.Session):
         """None: requests would read a redirect's whole body into memory just to remember where it leads."""
         return None
 
-    def _follow(self, url: str) -> requests.Response:
+    def _follow(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         for _ in range(MAX_REDIRECTS + 1):
             url = requote_uri(url.strip())
-            response = self._get(url)
+            response = self._get(url, headers)
             location = response.headers.get("Location", "")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -102,10 +104,10 @@ class GuardedSession(requests.Session):
             url = _joined(url, location)
         raise SourceUnavailable(f"{shown(url)} redirects more than {MAX_REDIRECTS} times")
 
-    def _get(self, url: str) -> requests.Response:
+    def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         try:
             # Authorization: None takes the header out, should the session have been given one.
-            return self.get(url, stream=True, headers={"Authorization": None})
+            return self.get(url, stream=True, headers={**headers, "Authorization": None})
         except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
             # `from None`: the texts of these errors hold the whole URL, with the signature in its query.
             if isinstance(error, ValueError):
@@ -173,6 +175,15 @@ class _Wire(io.BufferedReader):
         self._socket = raw
         self.surplus = False
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes and never all there are: a chunk of -1 bytes would ask `http.client` for just that.
+
+        Nobody here reads a body without saying how much of it; what has neither length nor chunks is read in pieces, too.
+        """
+        if size is None or size < 0:
+            raise OSError("a read without a bound")
+        return super().read(size)
+
     def close(self) -> None:
         if not self.closed:
             self._socket.finished = True  # so that the look at the buffer reads nothing more
@@ -225,8 +236,8 @@ class _Guarded(HTTPConnection):
         raise NewConnectionError(self, f"connecting to {self.host} failed: {failure}") from failure
 
 
-class _GuardedAdapter(HTTPAdapter):
-    """Hands out guarded connections and no proxies."""
+class _GuardedAdapter(OneContext):
+    """Hands out guarded connections, whose certificates are verified by the process's one context, and no proxies."""
 
     def __init__(self, allow: frozenset[tuple[str, int]]) -> None:
         self._allow = allow

@@ -72,9 +72,10 @@ def _meaning(error: Exception) -> tuple[str, str]:
     code = _CODE.search(text)
     if code and code[1] in _CODES:
         return _CODES[code[1]]
-    number = _OS_ERROR.search(text)
-    if number and int(number[1]) in _ERRNOS:
-        return _ERRNOS[int(number[1])]
+    found = _OS_ERROR.search(text)
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number in _ERRNOS:
+        return _ERRNOS[number]
     for kinds, words, meaning in _REST:
         if isinstance(error, kinds) or any(word in text for word in words):
             return meaning

@@ -39,6 +39,8 @@ FLAC = MediaType("audio/flac", "flac", "audio")
 OGG = MediaType("audio/ogg", "ogg", "audio")
 MIDI = MediaType("audio/midi", "mid", "audio")
 JSON = MediaType("application/json", "json", "text")
+TEXT = MediaType("text/plain; charset=utf-8", "txt", "text")
+"""Never sniffed: only a document that came inside an answer is plain text, a file that looks like it is no result."""
 
 _PREFIXES = (
     (b"\x89PNG\r\n\x1a\n", PNG),

@@ -5,43 +5,43 @@ under its key (an older object stays as it was); memory stays bounded whatever t
 `StorageUnavailable` with a remedy.
 """
 
-import re
+import io
+import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import obstore
-from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
-from kiejobs.errors import SettingsError
+from kiejobs.errors import KieJobsError, ObjectMissing, StorageUnavailable
+from kiejobs.storage import folder
 from kiejobs.storage.faults import storage_fault
-from kiejobs.storage.keys import checked_key
+from kiejobs.storage.inputs import describe, pieces
+from kiejobs.storage.keys import checked_key, disposition, input_key
+from kiejobs.storage.opening import open_place
+from kiejobs.storage.reading import Reading, cut
 
 if TYPE_CHECKING:
-    from obstore import Attributes
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+    from obstore import Attributes, GetOptions
+    from obstore.store import ObjectStore
 
-PART_BYTES: Final = 8 * 1024 * 1024
+    from kiejobs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PART_BYTES: Final = 5 * 1024 * 1024
 """Size of a multipart upload's parts: best handed in as chunks of exactly this size, then nothing is copied."""
 _PARTS_IN_FLIGHT: Final = 2
 _READ_BYTES: Final = 1024 * 1024
 _PROBE: Final = "kiejobs-check"
-
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_BUCKETS = ("s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss")
-_SETTING = "KIEJOBS_STORAGE_URL is a folder, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix."
-
-# Work may wait for a slow part; a check must answer while somebody looks at the screen. obstore's own defaults retry
-# ten times over three minutes, longer than a lease.
-_WORK_CLIENT: "ClientConfig" = {"timeout": timedelta(seconds=120), "connect_timeout": timedelta(seconds=5)}
-_WORK_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
-_CHECK_CLIENT: "ClientConfig" = {"timeout": timedelta(seconds=2), "connect_timeout": timedelta(seconds=2)}
-_CHECK_RETRY: "RetryConfig" = {"max_retries": 1, "retry_timeout": timedelta(seconds=2)}
+MAX_INPUT_BYTES: Final = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Store:
         self._store = store
         self._checker = checker
         self._shown = shown.rstrip("/")
+        self._knows_conditions = True
         self._folder = Path(store.prefix) if isinstance(store, LocalStore) and store.prefix else None
 
     @classmethod
@@ -69,37 +70,59 @@ class Store:
         `endpoint_url` is the address of an S3-compatible server; credentials come from the usual names of the
         environment, read by obstore. No request is made. SettingsError for a URL that names no storage.
         """
-        if not _SCHEME.match(url):
-            return _folder(Path(url).expanduser().absolute())
-        scheme, host = urlsplit(url).scheme.lower(), urlsplit(url).netloc
-        if scheme == "memory":
-            memory = MemoryStore()
-            return cls(memory, memory, "memory:")
-        if scheme == "file" and url.lower().startswith("file:///"):
-            return _folder(Path(urlsplit(url).path))
-        if scheme not in _BUCKETS or not host:
-            raise SettingsError(f"{_unsigned(url)!r} names no storage that kiejobs can use", remedy=_SETTING)
-        return _bucket(url, endpoint_url)
+        place = open_place(url, endpoint_url=endpoint_url)
+        return cls(place.work, place.checker, place.shown)
 
-    def put(self, key: str, chunks: Iterator[bytes], *, media_type: str, disposition: str | None = None) -> None:
+    @classmethod
+    def of(cls, settings: "Settings") -> "Store":
+        """Open the storage that the settings name, with the key that they hold."""
+        place = open_place(settings.storage, endpoint_url=settings.storage_endpoint, access=settings.storage_access)
+        return cls(place.work, place.checker, place.shown)
+
+    def put(
+        self,
+        key: str,
+        chunks: Iterator[bytes],
+        *,
+        media_type: str,
+        disposition: str | None = None,
+        create: bool = False,
+    ) -> None:
         """Store the chunks under a key, at once visible as a whole or not at all; an older object is replaced.
 
         Whatever `chunks` raises is raised again as it is, and nothing is stored. One chunk is one request; more become
-        a multipart upload of `PART_BYTES` each, at most two under way.
+        a multipart upload of `PART_BYTES` each, at most two under way. With `create`, an object that somebody else has
+        stored meanwhile stays, where the storage can tell and one request is enough; nobody may rely on it.
         """
         safe_key, source = checked_key(key), _Source(chunks)
         attributes: Attributes = {"Content-Type": media_type}
         if disposition:
             attributes["Content-Disposition"] = disposition
         with self._faults(source):
+            path = self.path(safe_key)
+            if path is not None and self._folder is not None:
+                if not (create and path.exists()):
+                    folder.write(self._folder, path, source)
+                return
+            body, kept = source.body(), attributes
+            if create and self._knows_conditions and isinstance(body, bytes) and self._created(safe_key, body, kept):
+                return
             obstore.put(
-                self._store,
-                safe_key,
-                source.body(),
-                attributes=None if self._folder else attributes,
-                chunk_size=PART_BYTES,
-                max_concurrency=_PARTS_IN_FLIGHT,
+                self._store, safe_key, body, attributes=kept, chunk_size=PART_BYTES, max_concurrency=_PARTS_IN_FLIGHT
             )
+
+    def _created(self, key: str, body: bytes, attributes: "Attributes | None") -> bool:
+        """Store an object where there is none; False, and nothing is done, where the server cannot do that."""
+        try:
+            obstore.put(self._store, key, body, attributes=attributes, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            pass
+        except BaseError as error:
+            if "NotImplemented" not in str(error):
+                raise
+            self._knows_conditions = False  # each refusal costs the library's retries
+            return False
+        return True
 
     def head(self, key: str) -> StoredObject | None:
         """Describe the object under a key; None if there is none."""
@@ -111,12 +134,84 @@ class Store:
                 return None
             return StoredObject(key, found.meta["size"], found.attributes.get("Content-Type"))
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """Return the object's bytes, a mebibyte at a time. The first request is made by the call itself."""
+    def put_input(self, tenant: str, content: bytes | BinaryIO, *, max_bytes: int = MAX_INPUT_BYTES) -> str:
+        """Keep an input file under `{tenant}/inputs/{sha256}.{ext}` and return that key; the same file is kept once.
+
+        A file must be seekable; it is read as a stream, twice. InvalidInput for what is empty, cut short, too large or
+        no media.
+        """
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        found = describe(file, max_bytes=max_bytes, piece_bytes=PART_BYTES)
+        key = input_key(tenant=tenant, sha256=found.sha256, extension=found.media_type.extension)
+        there = self.head(key)
+        if there is not None and there.size_bytes == found.size_bytes:
+            return key
+        how = {"media_type": found.media_type.mime, "disposition": disposition(key)}
+        self.put(key, pieces(file, PART_BYTES), create=there is None, **how)
+        if not self._holds(key, found.size_bytes):
+            raise StorageUnavailable(f"{self.location(key)} does not hold what was written")
+        return key
+
+    def _holds(self, key: str, size_bytes: int) -> bool:
+        there = self.head(key)
+        return there is not None and there.size_bytes == size_bytes
+
+    def read(self, key: str) -> Reading:
+        """Open the object under a key; ObjectMissing if there is none. The first request is made by the call itself."""
+        return self.open_range(key)
+
+    def open_range(self, key: str, first: int = 0, end: int | None = None) -> Reading:
+        """Open the bytes from `first` up to but not including `end`, or to the end of the object.
+
+        An `end` behind the object's is its end. ObjectMissing if there is no object, ValueError if it has no byte
+        `first`.
+        """
         safe_key = checked_key(key)
+        if first < 0 or (end is not None and end <= first):
+            raise ValueError(f"{first} to {end} is no range of bytes")
+        if first == 0 and end is None:
+            return self._reading(key, self._get(safe_key))
+        there = self.head(key)
+        if there is None:
+            raise self._missing(key)
+        if first >= there.size_bytes:
+            raise ValueError(f"{key} has {there.size_bytes} bytes, there is none at {first}")
+        end = min(end or there.size_bytes, there.size_bytes)
+        try:
+            return self._reading(key, self._get(safe_key, {"range": (first, end)}))
+        except _NotPartial:
+            return self._reading(key, self._get(safe_key), first, end)
+
+    def _get(self, key: str, options: "GetOptions | None" = None) -> Any:
         with self._faults():
-            stream = obstore.get(self._store, safe_key).stream(_READ_BYTES)
-        return self._pieces(stream)
+            try:
+                return obstore.get(self._store, key, options=options)
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error) or (self._folder and not self._folder.is_dir()):
+                    raise
+                raise self._missing(key) from None
+            except BaseError as error:
+                # Some servers know no parts (rclone's is one): then the whole is read and cut.
+                if options and "non-partial response" in str(error):
+                    raise _NotPartial("parts of objects are not served") from None
+                raise
+
+    def _missing(self, key: str) -> ObjectMissing:
+        return ObjectMissing(f"{self.location(key)} is not there")
+
+    def _reading(self, key: str, answer: Any, first: int | None = None, end: int | None = None) -> Reading:
+        """Wrap an answer; with a range of its own, only that part of the whole answer is read."""
+        begins, ends = answer.range
+        stream = self._pieces(answer.stream(_READ_BYTES))
+        return Reading(
+            key,
+            stream if first is None or end is None else cut(stream, first, end),
+            size_bytes=answer.meta["size"],
+            first=begins if first is None else first,
+            end=ends if end is None else end,
+            media_type=answer.attributes.get("Content-Type"),
+            etag=answer.meta.get("e_tag"),
+        )
 
     def delete(self, key: str) -> None:
         """Remove the object under a key; there being none is no error."""
@@ -125,20 +220,34 @@ class Store:
             obstore.delete(self._store, safe_key)
 
     def check(self) -> None:
-        """Write, read and remove a small object, within seconds; StorageUnavailable says in one line what is wrong."""
-        with self._faults():
-            obstore.put(self._checker, _PROBE, b"kiejobs", use_multipart=False)
-            obstore.head(self._checker, _PROBE)
-        with suppress(Exception):  # a bucket that forbids deleting is a good bucket for results
-            obstore.delete(self._checker, _PROBE)
+        """Write, read and remove a small object, within seconds; StorageUnavailable says in one line what is wrong.
 
-    def signed_url(self, key: str, expires_s: int) -> str | None:
-        """Return a link that gives the object to whoever has it, for so long; None where the store cannot sign."""
+        The object has a name of its own: whoever else checks at the same time neither reads nor removes it.
+        """
+        probe = f"{_PROBE}-{secrets.token_hex(8)}"
+        with self._faults():
+            obstore.put(self._checker, probe, b"kiejobs", use_multipart=False)
+            try:
+                if bytes(obstore.get(self._checker, probe).bytes()) != b"kiejobs":
+                    raise StorageUnavailable(f"{self._shown}: what is read is not what was written")
+            finally:
+                with suppress(Exception):  # a bucket that forbids deleting is a good bucket for results
+                    obstore.delete(self._checker, probe)
+
+    def link(self, key: str, lives_s: float) -> str | None:
+        """Return a signed link that gives the object to whoever has it, for `lives_s` seconds (S3: at most a week).
+
+        None where the store cannot sign (a folder, or a bucket read with credentials that hold no key to sign with): then
+        the bytes have to be served. A browser names the file by the disposition that the object was stored with.
+        """
         safe_key = checked_key(key)
         if not isinstance(self._store, (S3Store, GCSStore, AzureStore)):
             return None
-        with self._faults():
-            return obstore.sign(self._store, "GET", safe_key, timedelta(seconds=expires_s))
+        try:
+            return obstore.sign(self._store, "GET", safe_key, timedelta(seconds=lives_s))
+        except Exception as error:  # noqa: BLE001  # obstore raises built-in classes too
+            log.warning("no signed links, the bytes are served instead: %s", storage_fault(error, self._shown))
+            return None
 
     def path(self, key: str) -> Path | None:
         """Return the object's file, if the store is a folder."""
@@ -165,6 +274,10 @@ class Store:
             raise source.failure
 
 
+class _NotPartial(KieJobsError):
+    """This server answers a request for a part with something else."""
+
+
 class _Source:
     """The chunks on their way into obstore, with the exception they ended in, for it is the one worth raising."""
 
@@ -179,6 +292,9 @@ class _Source:
         second = next(guarded, None)
         return first if second is None else chain((first, second), guarded)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return self._guarded()
+
     def _guarded(self) -> Iterator[bytes]:
         try:
             yield from self._chunks
@@ -187,58 +303,3 @@ class _Source:
         except BaseException as error:
             self.failure = error
             raise
-
-
-def _folder(path: Path) -> Store:
-    # `mkdir=True`, not a `file:` URL: obstore reads `file:x/y` as `/x/y`.
-    try:
-        store = LocalStore(path, mkdir=True)
-    except Exception as error:  # noqa: BLE001  # obstore raises built-in classes too
-        raise storage_fault(error, str(path)) from None
-    return Store(store, store, str(path))
-
-
-def _bucket(url: str, endpoint_url: str | None) -> Store:
-    config: S3Config = {}
-    extra: ClientConfig = {}
-    if urlsplit(url).scheme.lower() in ("s3", "s3a"):
-        config = _s3_config(endpoint_url)
-        if endpoint_url:
-            extra = {"allow_http": urlsplit(endpoint_url).scheme.lower() == "http"}
-    try:
-        work = _opened(url, config, {**_WORK_CLIENT, **extra}, _WORK_RETRY)
-        check = _opened(url, config, {**_CHECK_CLIENT, **extra}, _CHECK_RETRY)
-    except Exception as error:  # noqa: BLE001  # whatever it is, this URL cannot be used
-        why = str(error).partition("\n")[0][:200]
-        raise SettingsError(f"{_unsigned(url)!r} cannot be opened: {why}", remedy=_SETTING) from None
-    return Store(work, check, _unsigned(url))
-
-
-def _s3_config(endpoint_url: str | None) -> "S3Config":
-    # Signing a part means hashing it a second time, a third of a copy's CPU. TLS already protects it; so does never
-    # leaving this machine.
-    if not endpoint_url:
-        return {"unsigned_payload": True}
-    split = urlsplit(endpoint_url)
-    if split.scheme.lower() not in ("http", "https") or not split.hostname:
-        raise SettingsError(
-            f"AWS_ENDPOINT_URL={_unsigned(endpoint_url)!r} is no http(s) address",
-            remedy="Write it with its scheme, such as http://localhost:9000.",
-        )
-    # Path style, because most S3-compatible servers have no host name per bucket.
-    config: S3Config = {"endpoint": endpoint_url.rstrip("/"), "virtual_hosted_style_request": False}
-    if split.scheme.lower() == "https" or split.hostname in ("localhost", "127.0.0.1", "::1"):
-        config["unsigned_payload"] = True
-    return config
-
-
-def _opened(url: str, config: "S3Config", client: "ClientConfig", retry: "RetryConfig") -> "ObjectStore":
-    if config:
-        return from_url(url, config=config, client_options=client, retry_config=retry)
-    return from_url(url, client_options=client, retry_config=retry)
-
-
-def _unsigned(url: str) -> str:
-    """The URL without a user name, a password or a query."""
-    split = urlsplit(url)
-    return f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"

@@ -7,7 +7,8 @@ Memory does not grow with the file. Errors are those of `kiejobs.errors` and sho
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import IncompleteRead
 from typing import Final
@@ -15,14 +16,31 @@ from typing import Final
 import requests
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from kiejobs.errors import Incomplete, SourceExpired, SourceRefused, SourceUnavailable, Stopped, StorageUnavailable
+from kiejobs.errors import (
+    Damaged,
+    Incomplete,
+    SourceExpired,
+    SourceRefused,
+    SourceUnavailable,
+    Stopped,
+    StorageUnavailable,
+)
 from kiejobs.storage.egress import GuardedSession, shown, surplus
 from kiejobs.storage.integrity import Ending
+from kiejobs.storage.keys import disposition
 from kiejobs.storage.media import HEAD_BYTES, MediaType, sniff
+from kiejobs.storage.resume import Resumable
 from kiejobs.storage.store import PART_BYTES, Store
 
 _EXPIRED: Final = frozenset({401, 403, 404, 410})
 _EVIDENCE_BYTES: Final = 80
+_MAX_BYTES_OF: Final = {"image": 256 * 1024**2, "audio": 1024**3, "text": 64 * 1024**2}
+"""Far more than any model makes; a video is bounded by the setting alone."""
+_LEAST_BYTES_PER_S: Final = 32 * 1024
+_PART_S: Final = PART_BYTES / _LEAST_BYTES_PER_S
+"""The longest that a part may take to come, however steadily its bytes drip."""
+MAX_RESUMES: Final = 5
+"""How often one copy goes on over a new connection before it is begun anew, later."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +64,29 @@ def copy(
     allowed_kinds: frozenset[str] | None = None,
     keep_going: Callable[[], bool] = lambda: True,
     progress: Callable[[int], None] = lambda _: None,
+    expects: Callable[[int], None] = lambda _: None,
+    confirm: Callable[[], None] = lambda: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Stored:
     """Copy the file behind a URL into the store, under the key that `key_for` makes from what the bytes are.
 
     `deadline_s` bounds the whole copy; it and `keep_going` are looked at before every read. `progress` is told the
-    bytes so far. Raises SourceExpired, SourceUnavailable, Incomplete, SourceRefused, EgressRefused, Stopped or
+    bytes so far, `expects` how many the source says there are, where it does. `confirm` is called once the file is whole
+    and before it becomes visible; by raising it prevents that. A connection that breaks is taken up again where the
+    server allows it. Raises SourceExpired, SourceUnavailable, Incomplete, SourceRefused, EgressRefused, Stopped or
     StorageUnavailable; the key then holds what it held before.
     """
     watch = _Watch(deadline_s, keep_going, monotonic)
-    with session.open(source_url, check=watch) as response:
-        source = _Source(response, max_bytes, watch, progress)
+
+    def fetch(headers: Mapping[str, str]) -> requests.Response:
+        return session.open(source_url, check=watch, headers=headers)
+
+    with closing(_Source(fetch, max_bytes, watch, progress)) as source:
+        if source.declared_bytes is not None:
+            expects(source.declared_bytes)
         media = source.identify(allowed_kinds)
         key = key_for(media)
-        store.put(key, source.verified(media), media_type=media.mime)
+        store.put(key, source.verified(media, confirm), media_type=media.mime, disposition=disposition(key))
     return _confirmed(store, Stored(key, media, source.size_bytes, source.sha256))
 
 
@@ -69,19 +96,28 @@ class _Watch:
     def __init__(self, deadline_s: float, keep_going: Callable[[], bool], monotonic: Callable[[], float]) -> None:
         self._keep_going, self._monotonic = keep_going, monotonic
         self._deadline_s = deadline_s
-        self._start = monotonic()
+        self._start = self._part_start = monotonic()
         self._storing_s = 0.0
         self._handed_over: float | None = None
 
     def __call__(self) -> None:
-        if not self._keep_going():
-            raise Stopped("the copy was given up, its worker stops or lost its lease")
-        if self._monotonic() - self._start <= self._deadline_s:
+        now = self._monotonic()
+        if now - self._start <= self._deadline_s:
+            if not self._keep_going():
+                raise Stopped("the copy was given up, its worker stops or lost its lease")
+            if now - self._part_start > min(_PART_S, self._deadline_s):
+                least = f"{_LEAST_BYTES_PER_S // 1024} KiB"
+                raise SourceUnavailable(f"the source is too slow: it sends less than {least} in a second")
             return
-        # The storage's slowness must not be charged to the source: only the latter can end a job.
+        # Before the lease, which ends soon after the deadline: else a copy that hung would be nobody's fault, and be
+        # begun again at once, for ever. The storage's slowness is not charged to the source.
         if self._storing_s > self._deadline_s / 2:
             raise StorageUnavailable(f"the storage was too slow: the copy did not end within {self._deadline_s:g} s")
         raise SourceUnavailable(f"the source is too slow: the copy did not end within {self._deadline_s:g} s")
+
+    def part(self) -> None:
+        """The next part is read from now on, and must come at the least rate."""
+        self._part_start = self._monotonic()
 
     def hand_over(self) -> None:
         """A chunk goes to the store now: until `take_back`, the time is the store's."""
@@ -94,21 +130,35 @@ class _Watch:
 
 
 class _Source:
-    """One answer's body: read in parts, counted, hashed and checked as it goes by."""
+    """A file's bytes: read in parts, counted, hashed and checked as they go by, over one connection or several."""
 
     def __init__(
-        self, response: requests.Response, max_bytes: int, watch: _Watch, progress: Callable[[int], None]
+        self,
+        fetch: Callable[[Mapping[str, str]], requests.Response],
+        max_bytes: int,
+        watch: _Watch,
+        progress: Callable[[int], None],
     ) -> None:
-        self._response, self._watch, self._progress = response, watch, progress
+        self._fetch, self._watch, self._progress = fetch, watch, progress
         self._max_bytes = max_bytes
-        self._shown = shown(response.url)
         self._digest = hashlib.sha256()
         self._first = b""
+        self._received_bytes, self._resumes = 0, 0
         self.size_bytes = 0
-        _check_answer(response, self._shown)
-        self._declared = _declared_bytes(response)
-        if self._declared is not None and self._declared > max_bytes:
-            raise self._too_large()
+        self._response = fetch({})
+        self._shown = shown(self._response.url)
+        try:
+            _check_answer(self._response, self._shown)
+            self.declared_bytes = _declared_bytes(self._response)
+            self._bound(None)
+        except BaseException:
+            self.close()
+            raise
+        self._resumable = Resumable.told_by(self._response.headers, self.declared_bytes)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._response.close()
 
     @property
     def sha256(self) -> str:
@@ -120,20 +170,28 @@ class _Source:
         self._first = self._read()
         if not self._first:
             # Only an emptiness that was declared is certain: else the server may have hung up.
-            if self._declared != 0 and not self._response.raw.chunked:
+            if self.declared_bytes != 0 and not self._response.raw.chunked:
                 raise self._incomplete()
             raise SourceRefused(f"{self._shown} is empty", remedy="The result at Kie is broken: generate it again.")
         media = sniff(self._first[:HEAD_BYTES])
+        self._bound(media)
         if media is None or (allowed_kinds is not None and media.kind not in allowed_kinds):
             wanted = ", ".join(sorted(allowed_kinds)) if allowed_kinds else "image, video, audio or text"
             raise SourceRefused(
                 f"{self._shown} is {media.mime if media else 'no media'}, wanted: {wanted}; {self._evidence()}",
-                remedy="Look at the result at Kie; it is not what the model should make.",
+                remedy="Look at the result at Kie. If the model makes such files now, correct its kind in a file of "
+                "KIEJOBS_CATALOGUE; `kiejobs retry` then stores it without paying again.",
             )
         return media
 
-    def verified(self, media: MediaType) -> Iterator[bytes]:
-        """Yield the body part by part; raises instead of ending when the whole is not right."""
+    def _bound(self, media: MediaType | None) -> None:
+        """Lower the limit to what a file of this kind can have."""
+        self._max_bytes = min(self._max_bytes, _MAX_BYTES_OF.get(media.kind if media else "", self._max_bytes))
+        if self.declared_bytes is not None and self.declared_bytes > self._max_bytes:
+            raise self._too_large()
+
+    def verified(self, media: MediaType, confirm: Callable[[], None]) -> Iterator[bytes]:
+        """Yield the body part by part; raises instead of ending when the whole is not right, or `confirm` does."""
         ending = Ending(media)
         chunk = self._first
         self._first = b""
@@ -147,38 +205,61 @@ class _Source:
             self._watch.hand_over()
             yield chunk
             self._watch.take_back()
+            del chunk  # the store's alone now: it is let go of as soon as it is uploaded
             chunk = self._read()
         missing = ending.missing()
         if missing:
-            raise Incomplete(f"{self._shown} is not whole: {missing}")
+            all_came = self.declared_bytes is not None or self._response.raw.chunked
+            raise (Damaged if all_came else Incomplete)(f"{self._shown} is not whole: {missing}")
+        confirm()
 
     def _read(self) -> bytes:
         """Fill one part straight from the socket; the watch is asked before each of its reads."""
-        self._watch()
+        self._watch.part()
+        while True:
+            self._watch()
+            try:
+                chunk: bytes = self._response.raw.read(PART_BYTES, decode_content=False)
+            except (HTTPError, OSError, ValueError) as error:
+                if not self._resumed():
+                    raise self._broken(error) from None
+                continue
+            self._received_bytes += len(chunk)
+            if not chunk:
+                self._check_length()
+            return chunk
+
+    def _broken(self, error: Exception) -> Incomplete | SourceUnavailable:
+        if isinstance(error, ReadTimeoutError):
+            return SourceUnavailable(f"{self._shown} stopped sending")
+        if isinstance(error, ProtocolError) and isinstance(error.args[-1], IncompleteRead):
+            return self._incomplete()
+        return SourceUnavailable(f"{self._shown}: the connection failed midway")
+
+    def _resumed(self) -> bool:
+        """Ask for the rest over a new connection; False, and all is lost, where the server does not give just that."""
+        file, first = self._resumable, self._received_bytes
+        if file is None or not 0 < first < file.size_bytes or self._resumes >= MAX_RESUMES:
+            return False
+        self._resumes += 1
+        self._response.close()
         try:
-            chunk: bytes = self._response.raw.read(PART_BYTES, decode_content=False)
-        except ReadTimeoutError:
-            raise SourceUnavailable(f"{self._shown} stopped sending") from None
-        except ProtocolError as error:
-            if isinstance(error.args[-1], IncompleteRead):
-                raise self._incomplete() from None
-            raise SourceUnavailable(f"{self._shown} hung up midway") from None
-        except (HTTPError, OSError, ValueError):
-            raise SourceUnavailable(f"{self._shown}: the connection failed midway") from None
-        if not chunk:
-            self._check_length()
-        return chunk
+            answer = self._fetch(file.asking_from(first))
+        except SourceUnavailable:
+            return False
+        self._response = answer
+        return file.continues(answer.status_code, answer.headers, first)
 
     def _check_length(self) -> None:
-        if surplus(self._response) or (self._declared is not None and self.size_bytes != self._declared):
+        if surplus(self._response) or (self.declared_bytes is not None and self.size_bytes != self.declared_bytes):
             raise self._incomplete()
 
     def _incomplete(self) -> Incomplete:
-        declared = "an unknown number of" if self._declared is None else self._declared
+        declared = "an unknown number of" if self.declared_bytes is None else self.declared_bytes
         return Incomplete(f"{self._shown} declared {declared} bytes and sent another number")
 
     def _too_large(self) -> SourceRefused:
-        size = f"has {self._declared} bytes" if self._declared else "is larger"
+        size = f"has {self.declared_bytes} bytes" if self.declared_bytes else "is larger"
         return SourceRefused(
             f"{self._shown} {size}, more than the {self._max_bytes} allowed", remedy="Raise KIEJOBS_MAX_OUTPUT_BYTES."
         )

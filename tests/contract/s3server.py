@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def missing() -> str | None:
 
 
 @contextmanager
-def s3_server(folder: Path, *, bucket: str = "media") -> Iterator[S3Server]:
+def s3_server(folder: Path, *, bucket: str = "media", options: Sequence[str] = ()) -> Iterator[S3Server]:
     """Serve `folder` as S3 with one bucket in it, on a free port of the loopback interface, while the block runs."""
     binary = rclone()
     if binary is None:
@@ -64,7 +64,7 @@ def s3_server(folder: Path, *, bucket: str = "media") -> Iterator[S3Server]:
     access_key, secret_key = "access-key", "secretsecret"  # rclone refuses keys shorter than 8 characters
     port = _free_port()
     command = [binary, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", "/dev/null"]
-    command += ["--auth-key", f"{access_key},{secret_key}", "--vfs-cache-mode", "off"]
+    command += ["--auth-key", f"{access_key},{secret_key}", "--vfs-cache-mode", "off", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_until_it_listens(process, port)

@@ -12,13 +12,20 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import obstore
 import psutil
 import pytest
 
-from kiejobs.errors import Incomplete, SettingsError, StorageUnavailable
+from kiejobs.errors import Incomplete, InvalidInput, ObjectMissing, SettingsError, StorageUnavailable
+from kiejobs.settings import Settings
+from kiejobs.storage.keys import disposition
 from kiejobs.storage.store import PART_BYTES, Store, StoredObject
+from tests.contract.s3faults import relay
 from tests.contract.s3server import S3Server, missing, s3_server
+from tests.unit.test_storage_recipes import BLOCKS
 
 KEY = "default/2026/03/09/018f3a5e-7c1d-7e6a-9b0f-2d4c6e8a0b1c/0.mp4"
 
@@ -83,11 +90,136 @@ def test_what_was_put_is_there_and_reads_back(opened: Opened, sizes: tuple[int, 
 
 
 def test_nothing_is_where_nothing_was_put(opened: Opened) -> None:
-    """`head` answers None; reading is the storage's fault; deleting is none."""
+    """`head` answers None; reading says that it is missing; deleting is no fault."""
     assert opened.store.head(KEY) is None
-    with pytest.raises(StorageUnavailable, match="does not exist"):
-        opened.store.read(KEY)
+    for read in (opened.store.read, lambda key: opened.store.open_range(key, 1, 2)):
+        with pytest.raises(ObjectMissing, match=r"0\.mp4 is not there") as caught:
+            read(KEY)
+        assert "kiejobs retry" in caught.value.remedy
     opened.store.delete(KEY)
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "expected"),
+    [(0, 3, b"012"), (2, 5, b"234"), (7, None, b"789"), (7, 100, b"789"), (9, 10, b"9"), (0, 10, b"0123456789")],
+)
+def test_a_range_of_an_object_reads_exactly_that_range(
+    opened: Opened, first: int, end: int | None, expected: bytes
+) -> None:
+    """Also from a server that knows no ranges; the whole's size and type come with it."""
+    put(opened, b"0123456789")
+    with opened.store.open_range(KEY, first, end) as reading:
+        assert (reading.size_bytes, reading.first, reading.end) == (10, first, first + len(expected))
+        assert len(reading) == len(expected)
+        assert reading.media_type == ("video/mp4" if opened.keeps_types else None)
+        assert reading.read() == expected
+        assert reading.read(1) == b""
+
+
+@pytest.mark.parametrize(("first", "end"), [(10, None), (11, 12), (-1, 3), (3, 3), (4, 2)])
+def test_a_range_that_holds_no_byte_is_refused(opened: Opened, first: int, end: int | None) -> None:
+    """What a web server answers with 416."""
+    put(opened, b"0123456789")
+    with pytest.raises(ValueError, match=r"no range|there is none at"):
+        opened.store.open_range(KEY, first, end)
+
+
+def test_an_object_reads_like_a_file_in_pieces_of_any_size(opened: Opened) -> None:
+    """So that it can be sent on to somebody else without being held."""
+    content = os.urandom(3 * 1024 * 1024 + 77)
+    put(opened, content)
+    reading = opened.store.read(KEY)
+    assert len(reading) == len(content)
+    parts = list(iter(lambda: reading.read(100_000), b""))
+    assert b"".join(parts) == content
+    assert max(map(len, parts)) == 100_000
+    assert max(map(len, opened.store.read(KEY))) <= 8 * 1024 * 1024
+
+
+PNG_FILE = b"\x89PNG\r\n\x1a\n\x00\x00\x0f\x9cIHDR" + bytes(4000) + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+def test_an_input_file_is_kept_once_under_its_contents_name(opened: Opened, tmp_path: Path) -> None:
+    """As bytes and as a file alike; the second time nothing is written."""
+    key = opened.store.put_input("acme", PNG_FILE)
+    assert key == f"acme/inputs/{hashlib.sha256(PNG_FILE).hexdigest()}.png"
+    written = (opened.folder / key).stat()
+    (tmp_path / "door.bin").write_bytes(PNG_FILE)
+    with (tmp_path / "door.bin").open("rb") as file:
+        file.seek(100)
+        assert opened.store.put_input("acme", file) == key
+    after = (opened.folder / key).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert opened.store.read(key).read() == PNG_FILE
+    assert opened.store.put_input("other", PNG_FILE) != key, "tenants share no objects"
+
+
+def test_a_half_written_input_is_written_again(opened: Opened) -> None:
+    """An object of another size under that name is not the file."""
+    key = opened.store.put_input("acme", PNG_FILE)
+    opened.store.put(key, iter([PNG_FILE[:10]]), media_type="image/png")
+    assert opened.store.put_input("acme", PNG_FILE) == key
+    assert opened.store.read(key).read() == PNG_FILE
+
+
+def test_an_input_that_somebody_else_kept_meanwhile_stays_where_the_storage_can_tell(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder refuses to make it twice; a server that ignores the condition writes the same bytes again."""
+    key = opened.store.put_input("acme", PNG_FILE)
+    before, real, looks = (opened.folder / key).stat(), opened.store.head, iter([None])
+    monkeypatch.setattr(opened.store, "head", lambda key: next(looks, real(key)))
+    assert opened.store.put_input("acme", PNG_FILE) == key
+    assert opened.store.read(key).read() == PNG_FILE
+    if not opened.keeps_types:
+        after = (opened.folder / key).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_server_that_refuses_conditions_is_asked_without(keys: S3Server) -> None:
+    """Some answer 501 to what they do not know."""
+    with relay(keys.endpoint_url) as server:
+        server.fault = "no conditions"
+        store = Store.open(f"{keys.url}/conditions", endpoint_url=server.endpoint_url)
+        key = store.put_input("acme", PNG_FILE)
+        assert store.read(key).read() == PNG_FILE
+        server.asked.clear()
+        assert store.put_input("another", PNG_FILE) != key
+        assert [asked.split(" ")[0] for asked in server.asked] == ["HEAD", "PUT", "HEAD"], "and remembered"
+
+
+def test_a_large_input_is_kept_without_being_held(opened: Opened, tmp_path: Path) -> None:
+    """96 MiB go by in parts."""
+    path = tmp_path / "long.mp3"
+    with path.open("wb") as file:
+        file.write(b"ID3\x04")
+        file.truncate(96 * 1024 * 1024)
+    with path.open("rb") as file:
+        tracemalloc.start()
+        key = opened.store.put_input("acme", file)
+        traced = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert traced < 7 * PART_BYTES
+    found = opened.store.head(key)
+    assert found is not None
+    assert found.size_bytes == 96 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"<html><script>alert(1)</script>", "is no image"),
+        (b"<svg xmlns='x'/>", "is no image"),
+        (PNG_FILE[:-8], "not whole"),
+        (PNG_FILE + bytes(2000), "more than 5000 bytes"),
+    ],
+)
+def test_what_cannot_be_an_input_is_refused_and_not_kept(opened: Opened, content: bytes, words: str) -> None:
+    """A generation bought with it would be money lost."""
+    with pytest.raises(InvalidInput, match=words):
+        opened.store.put_input("acme", content, max_bytes=5000)
+    assert opened.files() == []
 
 
 def test_a_deleted_object_is_gone(opened: Opened) -> None:
@@ -165,7 +297,7 @@ def test_a_key_that_could_climb_out_is_refused_by_every_method(opened: Opened, k
         lambda: store.head(key),
         lambda: store.read(key),
         lambda: store.delete(key),
-        lambda: store.signed_url(key, 60),
+        lambda: store.link(key, 60),
         lambda: store.location(key),
     ):
         with pytest.raises(ValueError, match="no object key"):
@@ -176,6 +308,32 @@ def test_a_key_that_could_climb_out_is_refused_by_every_method(opened: Opened, k
 def test_a_working_store_passes_its_check_and_keeps_nothing_of_it(opened: Opened) -> None:
     """The check writes, reads and removes."""
     opened.store.check()
+    assert opened.files() == []
+
+
+def test_two_checks_at_once_do_not_meet(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one has written and not read yet, another checks and cleans up: neither is told of a fault."""
+    real, turns = obstore.get, iter([opened.store.check])
+
+    def get(*args: Any, **options: Any) -> Any:
+        for check in turns:
+            check()
+        return real(*args, **options)
+
+    monkeypatch.setattr(obstore, "get", get)
+    opened.store.check()
+    assert opened.files() == []
+
+
+def test_a_check_that_fails_keeps_nothing_of_it(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object was written, and cannot be read."""
+
+    def get(*_: Any, **__: Any) -> Any:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(obstore, "get", get)
+    with pytest.raises(StorageUnavailable):
+        opened.store.check()
     assert opened.files() == []
 
 
@@ -195,7 +353,7 @@ def test_a_place_is_named_for_people_and_for_the_file_system(opened: Opened) -> 
 def test_a_signed_link_gives_the_object_to_whoever_has_it(opened: Opened) -> None:
     """A folder cannot sign: its files go through the gateway."""
     opened.store.put(KEY, iter([b"for you"]), media_type="video/mp4", disposition='attachment; filename="a.mp4"')
-    link = opened.store.signed_url(KEY, 60)
+    link = opened.store.link(KEY, 60)
     if not opened.keeps_types:
         assert link is None
         return
@@ -205,6 +363,49 @@ def test_a_signed_link_gives_the_object_to_whoever_has_it(opened: Opened) -> Non
         assert answer.headers["Content-Type"] == "video/mp4"
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(link.replace("Signature=", "Signature=0"))
+
+
+def test_a_bucket_that_is_read_without_a_key_to_sign_with_gives_no_links(
+    keys: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roles and tokens of some clouds sign nothing: readers get the bytes then, not an error."""
+
+    def sign(*_: object) -> str:
+        raise PermissionError("no key to sign with")
+
+    monkeypatch.setattr(obstore, "sign", sign)
+    assert Store.open(keys.url, endpoint_url=keys.endpoint_url).link(KEY, 60) is None
+
+
+WITH_ENDPOINT = [block for block in BLOCKS if "AWS_ENDPOINT_URL" in block]
+
+
+@pytest.mark.parametrize("temporary", [False, True], ids=["lasting key", "temporary key"])
+@pytest.mark.parametrize(
+    "block", WITH_ENDPOINT, ids=[urlsplit(one["AWS_ENDPOINT_URL"]).netloc for one in WITH_ENDPOINT]
+)
+def test_a_recipe_with_an_endpoint_works_against_a_server_that_checks_signatures(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, block: dict[str, str], temporary: bool
+) -> None:
+    """As it stands in docs/storage.md, but for the server's address and key: small, in parts, read, linked, removed."""
+    forget_credentials(monkeypatch)
+    own = {"AWS_ENDPOINT_URL": s3.endpoint_url, **s3.environment, "AWS_REGION": block["AWS_REGION"]}
+    for name, value in {**block, **own, **({"AWS_SESSION_TOKEN": "a+token/="} if temporary else {})}.items():
+        monkeypatch.setenv(name, value)
+    store = Store.of(Settings(_env_file=None, data_dir=tmp_path))
+    store.check()
+    key = f"default/recipes/{block['AWS_REGION']}-{temporary}/0.png"
+    for content in (PNG_FILE, bytes(PART_BYTES) + PNG_FILE):
+        chunks = [content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES)]
+        store.put(key, iter(chunks), media_type="image/png", disposition=disposition(key))
+        assert store.head(key) == StoredObject(key, len(content), "image/png")
+        assert store.read(key).read() == content
+        link = store.link(key, 60)
+        assert link is not None
+        with urllib.request.urlopen(link) as answer:
+            assert answer.read() == content
+    store.delete(key)
+    assert store.head(key) is None
 
 
 # How each store says that it cannot be used: one line, a remedy, and soon.

@@ -5,13 +5,16 @@ import hashlib
 import socket
 import struct
 import threading
+from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from kiejobs.errors import (
+    Damaged,
     EgressRefused,
     Incomplete,
     SourceExpired,
@@ -24,10 +27,10 @@ from kiejobs.errors import (
 from kiejobs.storage.egress import guarded_session
 from kiejobs.storage.media import MP3, MP4, PNG
 from kiejobs.storage.store import PART_BYTES, Store, StoredObject
-from kiejobs.storage.transfer import Stored, copy
+from kiejobs.storage.transfer import MAX_RESUMES, Stored, copy
 
-PNG_FILE = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR" + bytes(4000) + b"\x00\x00\x00\x00IEND\xaeB`\x82"
-MP3_FILE = b"ID3\x04" + b"\x55" * 4000
+PNG_FILE = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x0f\x9cIHDR" + bytes(4000) + b"\x00\x00\x00\x00IEND\xaeB`\x82"
+MP3_FILE = b"ID3\x04" + bytes(6) + b"\x55" * 4000
 
 
 def mp4(size: int) -> bytes:
@@ -140,10 +143,12 @@ def test_a_file_of_any_number_of_parts_arrives_byte_for_byte(source: Hostile, st
     content = mp4(size)
     source.content = answer(content)
     counted: list[int] = []
-    stored = run(source, store, progress=counted.append)
+    expected: list[int] = []
+    stored = run(source, store, expects=expected.append, progress=counted.append)
     assert (stored.size_bytes, stored.sha256) == (size, hashlib.sha256(content).hexdigest())
     assert stored.media_type == MP4
     assert counted[-1] == size
+    assert expected == [size]
     found = store.head(KEY)
     assert found is not None
     assert found.size_bytes == size
@@ -214,11 +219,44 @@ def test_a_chunked_answer_that_breaks_off_is_incomplete(source: Hostile, store: 
     refused(source, store, Incomplete)
 
 
+@pytest.mark.parametrize("way", ["length", "chunked", "neither"])
+def test_a_file_that_comes_complete_and_is_not_whole_is_damaged_at_its_source(
+    source: Hostile, store: Store, way: str
+) -> None:
+    """But where nobody said how much there is, the connection may have broken off."""
+    cut = PNG_FILE[:-5]
+    if way == "chunked":
+        source.content = answer(b"%x\r\n%s\r\n0\r\n\r\n" % (len(cut), cut), length=None, Transfer_Encoding="chunked")
+    else:
+        source.content = answer(cut, length=None if way == "neither" else len(cut))
+    with pytest.raises(Incomplete, match="no IEND") as caught:
+        run(source, store)
+    assert (type(caught.value) is Damaged) == (way != "neither")
+    assert store.head(KEY) is None
+
+
 def test_a_file_without_its_end_is_incomplete_even_when_no_length_was_declared(source: Hostile, store: Store) -> None:
     """The container itself tells."""
     for content in (PNG_FILE[:-20], mp4(2 * PART_BYTES + 50)[:-20]):
         source.content = answer(content, length=None)
         assert "not whole" in refused(source, store, Incomplete)
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"+ffff", b"1_0000", b"", b"z"])
+def test_a_chunk_of_less_than_no_bytes_is_no_order_to_read_them_all(source: Hostile, store: Store, size: bytes) -> None:
+    """The size of a chunk is the server's word: at -1 an endless body would be read into memory whole."""
+    sent = [0]
+
+    def endless(connection: socket.socket) -> None:
+        while sent[0] < 64 * 1024 * 1024:
+            sent[0] += connection.send(bytes(1 << 20))
+
+    source.content = answer(size + b"\r\n" + MP3_FILE, length=None, Transfer_Encoding="chunked")
+    source.after = endless
+    with pytest.raises((SourceUnavailable, Incomplete)):
+        run(source, store)
+    assert store.head(KEY) is None
+    assert sent[0] < 64 * 1024 * 1024
 
 
 def reset(connection: socket.socket) -> None:
@@ -319,9 +357,35 @@ def test_a_compressed_answer_is_refused(source: Hostile, store: Store) -> None:
 def test_a_file_over_the_limit_is_refused_by_its_declared_or_its_real_size(source: Hostile, store: Store) -> None:
     """A server may declare nothing and send for ever."""
     source.content = answer(mp4(2 * PART_BYTES))
-    assert "has 16777216 bytes" in refused(source, store, SourceRefused, max_bytes=PART_BYTES)
+    assert f"has {2 * PART_BYTES} bytes" in refused(source, store, SourceRefused, max_bytes=PART_BYTES)
     source.content = answer(mp4(2 * PART_BYTES), length=None)
     assert "is larger" in refused(source, store, SourceRefused, max_bytes=PART_BYTES + 1)
+
+
+@pytest.mark.parametrize(("body", "limit"), [(PNG_FILE, 256), (MP3_FILE, 1024), (b'{"a": 1}', 64)])
+def test_a_file_larger_than_its_kind_can_be_is_refused(source: Hostile, store: Store, body: bytes, limit: int) -> None:
+    """A picture of a gigabyte is none, whatever the setting allows; told before the rest of it is fetched."""
+    source.content = answer(body, length=limit * 1024 * 1024 + 1)
+    source.after = lambda connection: connection.recv(1)  # the rest never comes, and is not waited for
+    source.content += b" " * PART_BYTES
+    message = refused(source, store, SourceRefused)
+    assert f"more than the {limit * 1024 * 1024} allowed" in message
+
+
+def test_a_source_below_the_least_rate_is_given_up_long_before_the_deadline(source: Hostile, store: Store) -> None:
+    """Steady drops fill no part: 5 MiB have to come within 160 s."""
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        while not ended.wait(0.001):
+            connection.sendall(b"x")
+
+    source.content, source.after = answer(MP3_FILE, length=1 << 20), drip
+    clock = Clock(step_s=1.0)
+    message = refused(source, store, SourceUnavailable, deadline_s=900.0, monotonic=clock)
+    ended.set()
+    assert "less than 32 KiB in a second" in message
+    assert clock.now_s < 200
 
 
 def test_a_redirect_to_the_clouds_metadata_is_refused(source: Hostile, store: Store) -> None:
@@ -390,3 +454,187 @@ def test_a_slow_store_is_not_charged_to_the_source(source: Hostile) -> None:
     slow.clock = Clock(step_s=0.0)
     with pytest.raises(StorageUnavailable, match="storage was too slow"):
         run(source, slow, deadline_s=60.0, monotonic=slow.clock)
+
+
+def test_a_copy_that_hung_beyond_its_lease_is_the_fault_of_what_it_hung_on(source: Hostile) -> None:
+    """Not nobody's: then it would be begun again at once, to hang again."""
+    source.content = answer(mp4(2 * PART_BYTES))
+    slow = Slow.open("memory:")
+    assert isinstance(slow, Slow)
+    slow.clock = clock = Clock(step_s=0.0)
+    with pytest.raises(StorageUnavailable, match="storage was too slow"):
+        run(source, slow, deadline_s=60.0, monotonic=clock, keep_going=lambda: clock.now_s < 80)
+
+
+# Connections that break midway.
+
+
+@dataclass
+class Breaking:
+    """A server that breaks each answer off after some bytes and knows ranges, as far as a test lets it."""
+
+    listener: socket.socket
+    body: bytes
+    cuts: list[int]
+    """How many bytes of the body each connection gets; after the last, all that was asked for."""
+    headers: dict[str, str] = field(default_factory=lambda: {"ETag": '"one"'})
+    refuse_ranges: bool = False
+    later: dict[str, str] = field(default_factory=dict)
+    """Header fields of the answers to ranges that differ."""
+    requests: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.listener.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The file."""
+        return f"http://127.0.0.1:{self.port}/files/a.mp4?sig=secret-signature"
+
+    def serve(self) -> None:
+        """Answer one connection after the other, until the listener is closed."""
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                asked = connection.recv(65536).decode("latin-1").split("\r\n")[1:]
+                self.requests.append(dict(line.split(": ", 1) for line in asked if ": " in line))
+                with suppress(OSError):
+                    self.answer(connection, self.requests[-1].get("Range"))
+
+    def answer(self, connection: socket.socket, asked: str | None) -> None:
+        """Send what was asked for, up to the cut, and reset the connection there."""
+        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and not self.refuse_ranges else 0
+        total, rest = len(self.body), self.body[first:]
+        fields = {**self.headers, "Content-Length": str(len(rest)), "Connection": "close"}
+        status = "200 OK"
+        if first:
+            status = "206 Partial Content"
+            fields |= {"Content-Range": f"bytes {first}-{total - 1}/{total}"} | self.later
+        head = "\r\n".join([f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items()), "", ""])
+        cut = self.cuts.pop(0) if self.cuts else len(rest)
+        connection.sendall(head.encode() + rest[:cut])
+
+
+@pytest.fixture
+def breaking() -> Iterator[Breaking]:
+    """A server that breaks off, with a body of four parts and a bit, all of them different."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    start = mp4(4 * PART_BYTES + 999)[:32]
+    body = start + array("I", range(PART_BYTES + 250)).tobytes()[: 4 * PART_BYTES + 967]
+    server = Breaking(listener, body, [])
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    yield server
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(timeout=5)
+
+
+def run_breaking(server: Breaking, store: Store, **changes: Any) -> Stored:
+    """Copy from the breaking server."""
+    session = guarded_session(frozenset({("127.0.0.1", server.port)}), read_timeout_s=5.0)
+    options: dict[str, Any] = {"session": session, "max_bytes": 1 << 30, "deadline_s": 60.0}
+    return copy(server.url, store, lambda _: KEY, **{**options, **changes})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"ETag": '"one"'}, {"Last-Modified": "Sat, 21 Nov 2026 05:00:00 GMT"}, {"ETag": 'W/"x"', "Last-Modified": "y"}],
+)
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(
+    breaking: Breaking, store: Store, headers: dict[str, str]
+) -> None:
+    """Twice: only what is missing is asked for, on condition that the file is the same, and the digest goes on."""
+    breaking.headers = headers
+    breaking.cuts = [PART_BYTES + 1000, 2 * PART_BYTES + 7]
+    stored = run_breaking(breaking, store)
+    assert stored == Stored(KEY, MP4, len(breaking.body), hashlib.sha256(breaking.body).hexdigest())
+    assert store.read(KEY).read() == breaking.body
+    validator = headers.get("Last-Modified", '"one"')
+    assert [request.get("If-Range") for request in breaking.requests] == [None, validator, validator]
+    asked = [int(request["Range"][6:-1]) for request in breaking.requests[1:]]
+    assert 0 < asked[0] <= PART_BYTES + 1000
+    assert asked[0] < asked[1] < len(breaking.body)
+
+
+def test_a_whole_answer_to_a_resume_is_never_believed(breaking: Breaking, store: Store) -> None:
+    """A 200 begins at the beginning, whatever it says: the copy is begun anew, later."""
+    breaking.cuts, breaking.refuse_ranges = [PART_BYTES + 1000], True
+    with pytest.raises(Incomplete, match="declared"):
+        run_breaking(breaking, store)
+    assert store.head(KEY) is None
+    assert len(breaking.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"ETag": '"two"'},
+        {"Content-Range": "bytes 0-99/100"},
+        {"Content-Range": f"bytes {PART_BYTES}-{4 * PART_BYTES + 997}/{4 * PART_BYTES + 999}"},
+        {"Content-Range": f"bytes {PART_BYTES}-{4 * PART_BYTES + 998}/*"},
+        {"Content-Range": "nonsense"},
+        {"Content-Encoding": "gzip"},
+    ],
+)
+def test_a_part_of_another_file_or_another_range_is_never_believed(
+    breaking: Breaking, store: Store, later: dict[str, str]
+) -> None:
+    """The file changed meanwhile, or the server counts wrongly."""
+    breaking.cuts, breaking.later = [PART_BYTES], later
+    with pytest.raises(Incomplete):
+        run_breaking(breaking, store)
+    assert store.head(KEY) is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}, {"ETag": '"one"', "Accept-Ranges": "none"}])
+def test_nothing_is_resumed_that_cannot_be_recognised(
+    breaking: Breaking, store: Store, headers: dict[str, str]
+) -> None:
+    """Without a strong validator nobody could say whether it is the same file."""
+    breaking.headers, breaking.cuts = headers, [PART_BYTES + 1000]
+    with pytest.raises(Incomplete):
+        run_breaking(breaking, store)
+    assert len(breaking.requests) == 1
+
+
+def test_a_server_that_breaks_off_again_and_again_is_given_up(breaking: Breaking, store: Store) -> None:
+    """Five times; what is left is the next try's."""
+    breaking.cuts = [PART_BYTES, *([1000] * 20)]
+    with pytest.raises(Incomplete):
+        run_breaking(breaking, store)
+    assert len(breaking.requests) == 1 + MAX_RESUMES
+
+
+def test_a_resume_does_not_outlive_the_deadline(breaking: Breaking, store: Store) -> None:
+    """The one total deadline counts over all connections."""
+    breaking.cuts, received = [2 * PART_BYTES], [0]
+
+    def now() -> float:
+        return 61.0 if received[-1] >= 2 * PART_BYTES else 0.0
+
+    with pytest.raises(SourceUnavailable, match="too slow"):
+        run_breaking(breaking, store, monotonic=now, progress=received.append)
+    assert len(breaking.requests) == 1
+    assert store.head(KEY) is None
+
+
+# The last look before a file becomes visible.
+
+
+@pytest.mark.parametrize("size", [1000, PART_BYTES, 3 * PART_BYTES])
+def test_a_copy_that_is_not_confirmed_at_its_end_stays_invisible(source: Hostile, store: Store, size: int) -> None:
+    """Its lease was taken over while the last bytes came: whoever holds it now writes the file."""
+    source.content = answer(mp4(size))
+    told: list[int] = []
+
+    def confirm() -> None:
+        raise Stopped("taken over")
+
+    assert refused(source, store, Stopped, confirm=confirm, progress=told.append) == "taken over"
+    assert told[-1] == size, "it is asked at the end"
