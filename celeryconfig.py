@@ -6,10 +6,9 @@ finds the row) and a message that runs twice is harmless (the row's version lets
 
 import sys
 
-from kombu import Exchange, Queue
-
 from kiejobs.errors import SettingsError
-from kiejobs.nudge import PRUNE, PUMP, QUEUES, ROUTES, SWEEP, WATCH, transport_options
+from kiejobs.nudge import PRUNE, PUMP, ROUTES, SWEEP, WATCH, transport_options
+from kiejobs.nudge import task_queues as queues
 from kiejobs.settings import load
 
 try:
@@ -37,7 +36,7 @@ accept_content = ["json"]  # never pickle: whoever reaches the broker must not b
 result_accept_content = ["json"]
 task_ignore_result = True  # no result backend: state is in rows
 task_store_errors_even_if_ignored = False
-task_queues = [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES]
+task_queues = queues()
 task_routes = {task: {"queue": queue} for task, queue in ROUTES.items()}
 task_default_queue = "sweep"
 task_create_missing_queues = False  # a misspelt queue is an error, not a queue that nobody reads
@@ -53,6 +52,8 @@ worker_cancel_long_running_tasks_on_connection_loss = False  # a create call in 
 # The worker ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 worker_pool = "threads"  # the work waits for HTTP; threads hold ten times more of it per MB than processes
 worker_concurrency = 16
+worker_consumer = "workers.consumer:Consumer"  # Celery's own, less what costs something at every look; see there
+worker_disable_rate_limits = True  # the ledger is the rate limiter
 worker_prefetch_multiplier = 1  # a message waits in the broker, where others can take it, not in a busy worker
 worker_disable_prefetch = False  # with threads and early acks it would stall the consumer
 worker_soft_shutdown_timeout = 0  # threads cannot be interrupted; long copies watch for the shutdown themselves

@@ -11,6 +11,7 @@ from decimal import Decimal
 from kiejobs import pacing
 from kiejobs.answers import (
     Accepted,
+    Answered,
     Broken,
     Busy,
     Finished,
@@ -25,8 +26,9 @@ from kiejobs.answers import (
     Unknown,
 )
 from kiejobs.errors import Reason
-from kiejobs.jobs import Claim, JobState, OutputState, SubmissionState
+from kiejobs.jobs import BY_PRODUCTS, Claim, JobState, OutputState, SubmissionState
 from kiejobs.lifecycle import Event, after, may
+from kiejobs.pacing import Schedule
 
 VISIBLE_AFTER_S = 90.0
 """How long Kie may not show a fresh task before that is an answer."""
@@ -43,6 +45,9 @@ HOLD_S = 60.0
 UNCONFIRMED_FOR_S = 14 * 86400.0
 """How long an unknown create call is waited on: as long as Kie would keep what it made."""
 
+MAX_RESULTS = 100
+"""As many files of one generation are stored, far more than any model makes: what comes beyond is a broken answer."""
+
 EMPTY_RESULT_LOOKS = 5
 """How often a `success` without any result is asked again before it is a failure of Kie's."""
 
@@ -56,6 +61,8 @@ class Pace:
     crowd_s: float = 0.0
     jitter: float = 0.0
     callbacks: bool = False
+    schedule: Schedule | None = None
+    """When to look at jobs of this model, where that was learned; else the ladder tells."""
     resend_after_s: float | None = None
     """Seconds after which an unknown create call is sent again, where that was opted into; None: never."""
 
@@ -77,12 +84,16 @@ class Change:
     word: str | None = None
     progress: float | None = None
     trouble: bool = False
+    odd: bool = False
+    """Kie used a word that no documentation names: its record is kept, for whoever has to learn it."""
     empty: bool = False
     """The look found a success without any result."""
     late: bool = False
     in_line: bool = False
     credits: Decimal | None = None
     results: tuple[Result, ...] = ()
+    alarm: str | None = None
+    """What a person should see beside the change."""
 
 
 def change(state: JobState, event: Event, note: str, **details: object) -> Change:
@@ -96,7 +107,7 @@ def change(state: JobState, event: Event, note: str, **details: object) -> Chang
 def submission_after(outcome: Outcome) -> SubmissionState:
     """Say what an outcome makes of its submission. `Busy` is a refusal: nothing was made."""
     match outcome:
-        case Accepted():
+        case Accepted() | Answered():
             return SubmissionState.ACCEPTED
         case Refused() | Busy():
             return SubmissionState.REFUSED
@@ -116,6 +127,8 @@ def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool,
     match outcome:
         case Accepted():
             changes = _accepted(state, outcome, pace, lost=lost)
+        case Answered() if may(state, Event.ANSWERED):
+            changes = [_answered(state, outcome)]
         case Refused(scope=Scope.JOB) if may(state, Event.REFUSED):
             changes = [_ended(state, Event.REFUSED, outcome.reason, outcome.code, outcome.message)]
         case Refused() | Busy() | NotSent() if cancel and may(state, Event.DEFERRED):
@@ -136,8 +149,24 @@ def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool,
 def _accepted(state: JobState, outcome: Accepted, pace: Pace, *, lost: bool) -> list[Change]:
     if not may(state, Event.ACCEPTED) or (state is JobState.FAIL and not lost):
         return []
-    wait_s = pacing.next_look_s(0.0, timeout_s=pace.timeout_s, crowd_s=pace.crowd_s, jitter=pace.jitter)
+    wait_s = pacing.next_look_s(
+        0.0, timeout_s=pace.timeout_s, crowd_s=pace.crowd_s, jitter=pace.jitter, schedule=pace.schedule
+    )
     return [change(state, Event.ACCEPTED, f"Kie took the task as {outcome.task_id}", due_in_s=wait_s)]
+
+
+def _answered(state: JobState, outcome: Answered) -> Change:
+    note = f"Kie answered at once with {len(outcome.results)} result(s)"
+    told = {"credits": outcome.credits, "progress": 1.0, **_kept(outcome.results)}
+    return change(state, Event.ANSWERED, note, due_in_s=SETTLE_EVERY_S, **told)
+
+
+def _kept(results: tuple[Result, ...]) -> dict[str, object]:
+    """Choose what is stored; what is left out is told, never passed over in silence."""
+    if len(results) <= MAX_RESULTS:
+        return {"results": results}
+    said = f"Kie named {len(results)} results; the first {MAX_RESULTS} are stored, the rest stand in its answer"
+    return {"results": results[:MAX_RESULTS], "alarm": said}
 
 
 def _parked(state: JobState, pace: Pace, message: str, code: str | None = None) -> Change:
@@ -180,9 +209,9 @@ def _deferred_note(outcome: Refused | Busy | NotSent) -> str:
 def after_poll(claim: Claim, snapshot: Snapshot, pace: Pace) -> Change:
     """Turn a look at Kie's record into the job's next change."""
     match snapshot:
-        case Finished(results=()) if claim.empty_looks < EMPTY_RESULT_LOOKS:
+        case Finished() if _lacks_the_result(snapshot) and claim.empty_looks < EMPTY_RESULT_LOOKS:
             return _seen(claim, "Kie says success but shows no result yet", pace, trouble=True, empty=True)
-        case Finished(results=()):
+        case Finished() if _lacks_the_result(snapshot):
             message = "Kie says success but gave no result"
             return _ended(claim.state, Event.BROKE, Reason.RESULT_INVALID, "", message, credits=snapshot.credits)
         case Finished():
@@ -192,10 +221,10 @@ def after_poll(claim: Claim, snapshot: Snapshot, pace: Pace) -> Change:
                 Event.PRODUCED,
                 note,
                 due_in_s=SETTLE_EVERY_S,
-                results=snapshot.results,
                 credits=snapshot.credits,
                 late=claim.state is JobState.TIMEOUT,
                 progress=1.0,
+                **_kept(snapshot.results),
             )
         case Broken():
             return _ended(
@@ -209,7 +238,16 @@ def after_poll(claim: Claim, snapshot: Snapshot, pace: Pace) -> Change:
             return after_trouble(claim, f"Kie does not show the task: {snapshot.message}", pace)
         case Pending():
             word = snapshot.word if snapshot.known else f"{snapshot.word} (unknown word)"
-            return _seen(claim, f"Kie says {word}", pace, word=snapshot.word, progress=snapshot.progress)
+            odd = not snapshot.known
+            return _seen(claim, f"Kie says {word}", pace, word=snapshot.word, progress=snapshot.progress, odd=odd)
+
+
+def _lacks_the_result(snapshot: Finished) -> bool:
+    """Say whether there is nothing, or nothing but by-products: a song's cover is no song, a video's frame no video.
+
+    A copy with a watermark is the result where there is no other.
+    """
+    return all(result.role in BY_PRODUCTS and result.role != "watermark" for result in snapshot.results)
 
 
 def after_trouble(claim: Claim, note: str, pace: Pace) -> Change:
@@ -220,7 +258,7 @@ def after_trouble(claim: Claim, note: str, pace: Pace) -> Change:
 def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **details: object) -> Change:
     if claim.state is JobState.WAITING and claim.elapsed_s >= pace.timeout_s:
         tail_s = min(pacing.tail_s(claim.elapsed_s), max(pace.salvage_s - claim.elapsed_s, 0.0))
-        minutes = f"{pace.timeout_s / 60:g} minutes"
+        minutes = f"{round(pace.timeout_s / 60, 1):g} minutes"
         note = f"no result after {minutes}; looking goes on more slowly. {note}"
         return change(claim.state, Event.TIMED_OUT, note, due_in_s=tail_s, trouble=trouble, **details)
     if claim.state is JobState.TIMEOUT and claim.elapsed_s >= pace.salvage_s:
@@ -236,6 +274,7 @@ def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **detai
             crowd_s=pace.crowd_s,
             jitter=pace.jitter,
             callbacks=pace.callbacks,
+            schedule=pace.schedule,
         )
     return change(claim.state, Event.SEEN, note, due_in_s=due_in_s, trouble=trouble, **details)
 
@@ -243,21 +282,59 @@ def _seen(claim: Claim, note: str, pace: Pace, *, trouble: bool = False, **detai
 # ── from rows alone ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def settle(outputs: list[tuple[OutputState, Reason | None, str | None]]) -> Change | None:
-    """Say what a `storing` job's outputs make of it: nothing while one is pending, then success or failure."""
-    if any(state is OutputState.PENDING for state, _, _ in outputs):
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One output as far as its job's end depends on it."""
+
+    role: str
+    state: OutputState
+    reason: Reason | None = None
+    error: str | None = None
+
+
+def settle(outputs: list[Settled]) -> Change | None:
+    """Say what a `storing` job's outputs make of it: nothing while one is pending, then success or failure.
+
+    A by-product that is lost does not fail the job, as long as the result itself is stored.
+    """
+    if any(one.state is OutputState.PENDING for one in outputs):
         return None
-    for index, (state, reason, message) in enumerate(outputs):
-        if state is OutputState.FAILED:
-            said = f"output {index}: {message}"
-            return _ended(JobState.STORING, Event.UNSTORABLE, reason or Reason.RESULT_INVALID, "", said)
-    return change(JobState.STORING, Event.STORED, f"{len(outputs)} file(s) stored and verified")
+    stored = [one for one in outputs if one.state is OutputState.STORED]
+    for index, one in enumerate(outputs):
+        if one.state is OutputState.FAILED and not _can_do_without(one, {output.role for output in stored}):
+            said = f"output {index}: {one.error}"
+            return _ended(JobState.STORING, Event.UNSTORABLE, one.reason or Reason.RESULT_INVALID, "", said)
+    lost = len(outputs) - len(stored)
+    note = f"{len(stored)} file(s) stored and verified" + (f", {lost} by-product(s) lost" if lost else "")
+    return change(JobState.STORING, Event.STORED, note)
+
+
+def _can_do_without(lost: Settled, stored: set[str]) -> bool:
+    """Say whether a job whose outputs of these roles are stored succeeds without this one.
+
+    A document alone does not stand for the files that it names, if there were any: they may be all that was bought.
+    """
+    enough = stored - BY_PRODUCTS
+    if lost.role == "linked" and lost.reason is not Reason.RESULT_INVALID:
+        enough -= {"document"}
+    return lost.role in BY_PRODUCTS and bool(enough)
 
 
 def poisoned(state: JobState) -> Change:
     """End a job that five executions in a row did not survive."""
     message = f"{MAX_EXECUTIONS} executions in a row ended without a result, most likely by killing their worker"
     return _ended(state, Event.QUARANTINED, Reason.QUARANTINED, "", message)
+
+
+def orphaned(parent_id: str, state: JobState) -> Change:
+    """End a job in line whose parent ended without the output that it needs."""
+    message = f"job {parent_id}, whose output it needs, ended as {state}"
+    return _ended(JobState.QUEUED, Event.REJECTED, Reason.PARENT, "", message)
+
+
+def unusable(message: str, reason: Reason) -> Change:
+    """End a job in line whose input can never be sent."""
+    return _ended(JobState.QUEUED, Event.REJECTED, reason, "", message)
 
 
 def lapsed(state: JobState, pace: Pace) -> Change:

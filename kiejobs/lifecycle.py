@@ -63,6 +63,7 @@ TABLE: dict[tuple[S, Event], S] = {
     (S.QUEUED, Event.REJECTED): S.FAIL,
     (S.QUEUED, Event.QUARANTINED): S.FAIL,
     (S.QUEUED, Event.ACCEPTED): S.WAITING,  # a late fact about an earlier submission withdraws an opted-in resend
+    (S.QUEUED, Event.ANSWERED): S.STORING,  # likewise
     (S.SUBMITTING, Event.ACCEPTED): S.WAITING,
     (S.SUBMITTING, Event.ANSWERED): S.STORING,
     (S.SUBMITTING, Event.DEFERRED): S.QUEUED,

@@ -20,15 +20,17 @@ from kiejobs.storage.egress import GuardedSession
 
 GONE = 410
 TIMEOUT_S = 15.0
+"""For a receiver to take a message in, commit it, and answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one try: `delivered`, `gone` (never again), or neither; `said` is for people."""
+    """What came of one try, and in words for people. `gone`: the address wants nothing more. `banned`: never dialled."""
 
-    delivered: bool
-    gone: bool
     said: str
+    delivered: bool = False
+    gone: bool = False
+    banned: bool = False
 
 
 def post(
@@ -46,16 +48,18 @@ def post(
     try:
         with (
             session.checked(in_time),
-            session.post(url, data=payload.encode(), headers=headers, timeout=(5.0, 5.0), stream=True) as response,
+            session.post(
+                url, data=payload.encode(), headers=headers, timeout=(5.0, TIMEOUT_S), stream=True
+            ) as response,
         ):
             status = response.status_code
     except EgressRefused as error:
-        return Answer(delivered=False, gone=True, said=str(error))
+        return Answer(str(error), banned=True)
     except SourceUnavailable as error:
-        return Answer(delivered=False, gone=False, said=str(error))
+        return Answer(str(error))
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        return Answer(delivered=False, gone=False, said=f"not reached: {type(error).__name__}")
-    return Answer(delivered=200 <= status < 300, gone=status == GONE, said=f"answered {status}")
+        return Answer(f"not reached: {type(error).__name__}")
+    return Answer(f"answered {status}", delivered=200 <= status < 300, gone=status == GONE)
 
 
 def signed(payload: str, *, delivery_id: str, secrets: list[str], at_s: float) -> dict[str, str]:

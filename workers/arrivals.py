@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 
 def arrived(rt: Runtime, task_id: str, request: dict[str, Any]) -> str | None:
     """Accept a bare request as the job `task_id`; return the job to send, None where there is none."""
+    # A message that was sent cannot be refused any more: to wait in the broker would only hide it.
+    settings = rt.settings.model_copy(update={"queue_limit": 0})
     jobs = KieJobs(
-        rt.settings, tenant=rt.settings.celery_tenant, database=rt.database, publish=lambda nudges: None, who="celery"
+        settings, tenant=rt.settings.celery_tenant, database=rt.database, publish=lambda nudges: None, who="celery"
     )
     job_id = _uuid(task_id)
     try:

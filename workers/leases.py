@@ -6,12 +6,12 @@ so a hung copy is started again elsewhere. A copy whose lease was taken over lea
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kiejobs.db import copies
-from kiejobs.errors import KieJobsError
+from kiejobs.errors import KieJobsError, Stopped
 from kiejobs.jobs import OutputClaim
 
 if TYPE_CHECKING:
@@ -26,15 +26,27 @@ GRACE_S = 60.0
 class Lease:
     """One running copy's hold on its output."""
 
-    def __init__(self, claim: OutputClaim, until: float) -> None:
+    def __init__(self, claim: OutputClaim, until: float, renew: Callable[["Lease"], None]) -> None:
         self.claim = claim
+        self._renew = renew
         self.until = until
         self.lost = False
         self.received_bytes = 0
+        self.expected_bytes: int | None = None
 
     def progress(self, received_bytes: int) -> None:
         """Remember how far the copy is; the next beat writes it down."""
         self.received_bytes = received_bytes
+
+    def expects(self, expected_bytes: int) -> None:
+        """Remember how long the copy is."""
+        self.expected_bytes = expected_bytes
+
+    def confirm(self) -> None:
+        """Renew the lease now; Stopped where somebody else holds it. To be asked before anything becomes visible."""
+        self._renew(self)
+        if self.lost:
+            raise Stopped("the copy was given up, its worker lost its lease")
 
 
 class Leases:
@@ -49,7 +61,9 @@ class Leases:
     @contextmanager
     def keep(self, claim: OutputClaim) -> Iterator[Lease]:
         """Keep a claim's lease while the block runs."""
-        lease = Lease(claim, self._runtime.monotonic() + self._runtime.settings.download_timeout_s + GRACE_S)
+        lease = Lease(
+            claim, self._runtime.monotonic() + self._runtime.settings.download_timeout_s + GRACE_S, self._renew
+        )
         with self._lock:
             self._running.add(lease)
             if self._thread is None or not self._thread.is_alive():
@@ -81,6 +95,12 @@ class Leases:
         if self._runtime.monotonic() > lease.until:
             lease.lost = True
             return
-        lease_s, received = self._runtime.settings.lease_s, lease.received_bytes
-        if not copies.renew(self._runtime.database, lease.claim, lease_s=lease_s, received_bytes=received):
+        kept = copies.renew(
+            self._runtime.database,
+            lease.claim,
+            lease_s=self._runtime.settings.lease_s,
+            received_bytes=lease.received_bytes,
+            expected_bytes=lease.expected_bytes,
+        )
+        if not kept:
             lease.lost = True

@@ -1,24 +1,37 @@
-"""What can be seen of workers: logs without secrets, Flower without prompts, and plain words at the start."""
+"""What can be seen of workers: Flower without prompts, and plain words at the start."""
 
-import json
 import logging
 import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from celery import Task
+from celery import Task, signals
 from celery.worker.request import Request
 
+from kiejobs import logs
+from kiejobs.answers import Busy, NotSent, Outcome, Refused, Unknown
+from kiejobs.decisions import Change
 from kiejobs.errors import KieJobsError
 from kiejobs.nudge import COPY_QUEUES, QUICK_QUEUES, SUBMIT
-from kiejobs.settings import Settings, without_effect
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-_BEARER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer\s+|basic\s+)?|bearer\s+)[^\s'\",}]+")
-_USERINFO = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
+_JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@signals.task_prerun.connect
+def _begin(task_id: str, kwargs: dict[str, Any], **_: Any) -> None:
+    """Say of every line of this thread which job and which message it is about; Celery's own lines included."""
+    logs.forget()
+    job = kwargs.get("job_id") or _JOB.match(task_id)
+    logs.note(celery_task=task_id, job=job if isinstance(job, str) or job is None else job[0])
+
+
+@signals.task_postrun.connect
+def _end(**_: Any) -> None:
+    logs.forget()
 
 
 class QuietRequest(Request):  # type: ignore[misc]
@@ -42,82 +55,28 @@ class QuietTask(Task):  # type: ignore[misc]
     Request = "workers.observe:QuietRequest"
 
 
-class Redactor(logging.Filter):
-    """Takes secrets out of every line: by value where the settings know them, by pattern elsewhere."""
-
-    def __init__(self, secrets: list[str]) -> None:
-        super().__init__()
-        self._secrets = sorted((secret for secret in secrets if len(secret) >= 6), key=len, reverse=True)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the line; every line passes."""
-        try:
-            text = record.getMessage()
-        except Exception:  # noqa: BLE001 - a log line whose arguments do not fit must not end what it tells of
-            text = str(record.msg)
-        record.msg, record.args = self.clean(text), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = self.clean(record.exc_text)
-        return True
-
-    def clean(self, text: str) -> str:
-        """Return a text without secrets and without control characters."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = _USERINFO.sub(r"\1:***@", _BEARER.sub(r"\1***", text))
-        return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+NOT_NOW = "not now"
+"""What a task says that did nothing, or whose work is tried again: the row says why, and when."""
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object per line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a line."""
-        line = {"at": self.formatTime(record), "level": record.levelname, "logger": record.name}
-        line["message"] = record.getMessage()
-        if record.exc_text:
-            line["traceback"] = record.exc_text
-        return json.dumps(line, ensure_ascii=False)
-
-
-def setup_logging(settings: Settings) -> None:
-    """Log to standard error, as text on a terminal and JSON elsewhere, secrets redacted."""
-    handler = logging.StreamHandler(sys.stderr)
-    chosen = settings.log_format or ("text" if sys.stderr.isatty() else "json")
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
-    handler.setFormatter(JsonLines() if chosen == "json" else text)
-    handler.addFilter(Redactor(secrets_of(settings)))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(settings.log_level)
-    for noisy in (
-        "urllib3",
-        "requests",
-        "kombu",
-        "amqp",
-        "alembic",
-        "celery.worker.strategy",
-        "celery.app.trace",
-        "celery.beat",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def word_of_create(outcome: Outcome | None) -> str:
+    """Say what came of a create call, in our own words and Kie's code: its message may quote a prompt."""
+    match outcome:
+        case None:
+            return NOT_NOW
+        case Refused() | Busy():
+            return f"{type(outcome).__name__.lower()} {outcome.code[:10]}"
+        case Unknown():
+            return "unconfirmed"
+        case NotSent():
+            return "not sent"
+        case _:
+            return type(outcome).__name__.lower()
 
 
-def secrets_of(settings: Settings) -> list[str]:
-    """List the values that no line may show."""
-    found = [own.key.get_secret_value() for own in settings.keys.values()]
-    found += [own.hmac_key.get_secret_value() for own in settings.keys.values() if own.hmac_key]
-    for listed in (settings.callback_secret, settings.webhook_secrets):
-        found += listed.get_secret_value().split(",") if listed else []
-    for url in (settings.database_url, settings.broker_url):
-        password = re.search(r"://[^:/@]*:([^@/]+)@", url.get_secret_value()) if url else None
-        if password:
-            found.append(password.group(1))
-    if settings.flower_auth:
-        found.append(settings.flower_auth.get_secret_value().partition(":")[2])
-    return found
+def word_of_look(change: Change) -> str:
+    """Say where a look left the job, and the reason if it failed."""
+    return f"{change.state}: {change.reason}" if change.reason else str(change.state)
 
 
 def refuse_to_start_without(runtime: Callable[[], Runtime]) -> None:
@@ -130,8 +89,6 @@ def refuse_to_start_without(runtime: Callable[[], Runtime]) -> None:
         raise SystemExit(3) from None
     if not rt.settings.keys:
         log.warning("no Kie key is set: nothing will be bought or read (set KIE_API_KEY)")
-    for name in without_effect():
-        log.warning("%s is set, but this version has nothing that uses it", name)
     if rt.settings.submit == "off":
         log.warning("KIEJOBS_SUBMIT=off: jobs stay in line, nothing is bought")
 

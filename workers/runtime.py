@@ -10,20 +10,30 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from kiejobs.db import deliveries, looks, migrate
+from kiejobs import counted
+from kiejobs.db import deliveries, durations, looks, migrate
 from kiejobs.db.accounts import Budget
 from kiejobs.db.session import Database
 from kiejobs.decisions import Pace
 from kiejobs.kie.callbacks import callback_url
-from kiejobs.kie.client import KieClient
+from kiejobs.kie.client import NO_ANSWER, KieClient
+from kiejobs.learned import AT_MOST
 from kiejobs.nudge import Publish, notify_nudge, poll_nudge
 from kiejobs.pacing import MAX_WAIT_S
 from kiejobs.settings import Settings
 from kiejobs.storage.egress import GuardedSession, guarded_session
 from kiejobs.storage.store import Store
+from workers.aside import Aside
+from workers.counts import Tallies
 from workers.crowd import Crowd
 from workers.leases import Leases
+from workers.receivers import Receivers
+from workers.schedules import Schedules
+
+if TYPE_CHECKING:
+    from kiejobs.traces import Traces
 
 RESEND_AFTER_S = 1800.0
 """How long the policy `resubmit` waits for a callback to name the task."""
@@ -43,16 +53,22 @@ class Runtime:
         store: Store | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(-1, 1),
+        aside: Aside | None = None,
     ) -> None:
         self.settings = settings
         self.publish = publish
         self.monotonic = monotonic
         self.jitter = jitter
+        self.aside = aside
+        """Where calls that take minutes are made; None: where they are asked for."""
         self.who = f"worker {socket.gethostname()}"
         self.stopping = threading.Event()
+        self.counts = Tallies()
+        self.receivers = Receivers()
         self._database = database
         self._store = store
         self._clients: dict[str, KieClient] = {}
+        self._uploaders: dict[str, KieClient] = {}
         self._crowds: dict[str, Crowd] = {}
         self._lock = threading.Lock()
 
@@ -62,9 +78,21 @@ class Runtime:
         return self._database or migrate.ready(Database(self.settings.database))
 
     @cached_property
+    def traces(self) -> "Traces | None":
+        """Where traces go; None where they are not wanted, or the extra is not installed."""
+        if not self.settings.traces_endpoint:
+            return None
+        try:
+            from kiejobs.traces import otlp
+        except ImportError:
+            log.warning('no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but not: pip install "kiejobs[otel]"')
+            return None
+        return otlp(self.settings.traces_endpoint)
+
+    @cached_property
     def store(self) -> Store:
         """Where results are kept."""
-        return self._store or Store.open(self.settings.storage, endpoint_url=self.settings.storage_endpoint_url)
+        return self._store or Store.of(self.settings)
 
     @cached_property
     def downloads(self) -> GuardedSession:
@@ -76,10 +104,10 @@ class Runtime:
         """The session for addresses that producers gave."""
         return guarded_session(self.settings.egress_allow)
 
-    def look_again(self, job_id: str, version: int, in_s: float | None, *, polls: int = 0) -> None:
+    def look_again(self, job_id: str, version: int, in_s: float | None, *, polls: int = 0, by: str = "poll") -> None:
         """Publish the next look at a job. A wait of more than a minute lives in the row and is the sweep's."""
         if in_s is not None and in_s <= MAX_WAIT_S:
-            self.publish([poll_nudge(job_id, version, countdown_s=in_s, polls=polls)])
+            self.publish([poll_nudge(job_id, version, countdown_s=in_s, polls=polls, by=by)])
 
     def tell(self, job_id: str) -> None:
         """Nudge the messages that a change of this job has just written."""
@@ -98,8 +126,26 @@ class Runtime:
                 if own is None:
                     return None
                 key = own.key.get_secret_value()
-                self._clients[account] = KieClient(self.settings.base_url, key, timeout_s=self.settings.http_timeout_s)
+                timeout_s = self.settings.http_timeout_s
+                self._clients[account] = KieClient(self.settings.base_url, key, timeout_s=timeout_s, seen=self._seen)
             return self._clients[account]
+
+    def uploader(self, account: str) -> KieClient | None:
+        """Return the client that uploads with an account's key; None where this process has no key for it."""
+        own = self.settings.keys.get(account)
+        if own is None:
+            return None
+        with self._lock:
+            if account not in self._uploaders:
+                address, key = self.settings.upload_url, own.key.get_secret_value()
+                self._uploaders[account] = KieClient(address, key, pool_size=4, kind="upload", seen=self._seen)
+            return self._uploaders[account]
+
+    def _seen(self, kind: str, code: str, took_s: float) -> None:
+        """Count a call to Kie. Codes are Kie's: one that is no status is counted as `other`."""
+        known = code == NO_ANSWER or (len(code) == 3 and code.isdecimal())
+        self.counts.add(counted.KIE_CALLS, kind, code if known else "other")
+        self.counts.observe(counted.KIE_CALL_S, took_s, kind)
 
     def crowd(self, account: str) -> Crowd:
         """Return the account's query pacing."""
@@ -112,9 +158,9 @@ class Runtime:
             return self._crowds[account]
 
     def budget(self, account: str) -> Budget:
-        """Return the account's create limit; the window has its margin."""
+        """Return the account's create limit."""
         settings = self.settings
-        return Budget(settings.create_limit_of(account), settings.create_window_s + settings.create_margin_s)
+        return Budget(settings.create_limit_of(account), settings.create_window_s, settings.create_margin_s)
 
     def callback_url(self, submission_id: str) -> str | None:
         """Return the address that Kie calls for a submission; None where callbacks are off."""
@@ -122,11 +168,19 @@ class Runtime:
             return None
         return callback_url(self.settings.public_url, submission_id, self.settings.callbacks_signed_with)
 
-    def pace(self, account: str) -> Pace:
-        """Return what decisions need to know of this moment."""
+    @cached_property
+    def schedules(self) -> Schedules:
+        """When to look at jobs of a model, as far as it was learned."""
+        return Schedules(lambda model: durations.latest(self.database, model, AT_MOST), monotonic=self.monotonic)
+
+    def pace(self, account: str, model: str | None = None) -> Pace:
+        """Return what decisions need to know of this moment, about a job of this model where there is one."""
         settings = self.settings
+        schedule = self.schedules.of(model) if model and settings.pacing == "learned" else None
+        late_s = max(settings.poll_timeout_s, schedule.late_s if schedule else 0.0)
         return Pace(
-            timeout_s=settings.poll_timeout_s,
+            timeout_s=min(late_s, settings.salvage_s),
+            schedule=schedule,
             salvage_s=settings.salvage_s,
             crowd_s=self.crowd(account).wait_s(),
             jitter=self.jitter(),

@@ -1,6 +1,7 @@
 """The Celery tasks: names, acknowledgement, and one call each. What they do is in the steps and sweeps.
 
-The periodic ones send no events: a row per second would push the generations out of Flower's view.
+What they return is for Flower's eyes alone: a task is a success when it did its work, and its result says what came of
+the job. The periodic ones send no events: a row per second would push the generations out of Flower's view.
 """
 
 import threading
@@ -12,7 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from kiejobs import nudge
 from kiejobs.errors import DependencyError
 from kiejobs.jobs import JobState
-from workers import arrivals
+from workers import arrivals, observe
 from workers.app import app, runtime
 from workers.steps.notify import notify
 from workers.steps.poll import poll
@@ -22,39 +23,41 @@ from workers.sweeps.accounts import watch
 from workers.sweeps.prune import prune as prune_rows
 from workers.sweeps.pump import pump
 from workers.sweeps.stale import sweep
+from workers.sweeps.tally import tally
 
 REQUEUE_AFTER_S = 2.0
 
 
 @app.task(bind=True, name=nudge.SUBMIT, acks_late=True)
-def submit_generation(self: Task, job_id: str | None = None, request: dict[str, Any] | None = None) -> None:
+def submit_generation(self: Task, job_id: str | None = None, request: dict[str, Any] | None = None) -> str:
     """Send a job whose turn has come. With `request` (a bare message) the task id becomes the job's id."""
     if request is not None:
         job_id = _arrived(self, request)
-    if job_id is not None and arrivals.is_id(job_id):
-        submit(runtime(), job_id)
+    outcome = submit(runtime(), job_id) if job_id is not None and arrivals.is_id(job_id) else None
+    return observe.word_of_create(outcome)
 
 
 @app.task(bind=True, name=nudge.POLL)
-def poll_status(self: Task, job_id: str, version: int) -> None:
+def poll_status(self: Task, job_id: str, version: int, by: str = "poll") -> str:
     """Look at Kie's record once. The whole lane is one task id: RETRY between looks, SUCCESS at the end."""
-    change = poll(runtime(), job_id, version)
+    change = poll(runtime(), job_id, version, by=by)
     if change is None:
         raise Ignore
     if change.state is JobState.WAITING:
         raise Retry(change.word or "no answer", when=change.due_in_s)
+    return observe.word_of_look(change)
 
 
 @app.task(name=nudge.STORE)
-def download_and_store(job_id: str, index: int) -> None:
+def download_and_store(job_id: str, index: int) -> str:
     """Copy one result file into storage."""
-    store(runtime(), job_id, index)
+    return "stored" if store(runtime(), job_id, index) else observe.NOT_NOW
 
 
 @app.task(name=nudge.NOTIFY)
-def notify_producer(delivery_id: str) -> None:
+def notify_producer(delivery_id: str) -> str:
     """Send one message to a producer."""
-    notify(runtime(), delivery_id)
+    return "delivered" if notify(runtime(), delivery_id) else observe.NOT_NOW
 
 
 @app.task(name=nudge.PUMP, send_events=False)
@@ -77,8 +80,9 @@ def prune() -> None:
 
 @app.task(name=nudge.SWEEP, send_events=False)
 def sweep_stale() -> None:
-    """Rescue every row whose time has passed."""
+    """Rescue every row whose time has passed, and add up what happened."""
     sweep(runtime())
+    tally(runtime())
 
 
 def _arrived(task: Task, request: dict[str, Any]) -> str | None:

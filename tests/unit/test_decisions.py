@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kiejobs.answers import (
     Accepted,
+    Answered,
     Broken,
     Busy,
     Finished,
@@ -27,7 +28,9 @@ from kiejobs.answers import (
 from kiejobs.decisions import (
     EMPTY_RESULT_LOOKS,
     HOLD_S,
+    MAX_RESULTS,
     Pace,
+    Settled,
     after_create,
     after_poll,
     after_trouble,
@@ -39,7 +42,7 @@ from kiejobs.decisions import (
     submission_after,
 )
 from kiejobs.errors import Reason
-from kiejobs.jobs import ENDED, Claim, JobState, OutputState, SubmissionState
+from kiejobs.jobs import BY_PRODUCTS, ENDED, Claim, JobState, OutputState, SubmissionState
 from kiejobs.jobs import JobState as S
 from kiejobs.lifecycle import Event, IllegalChange
 
@@ -243,6 +246,20 @@ def test_results_credits_and_lateness_travel_with_the_change() -> None:
     assert early.due_in_s == 60, "the sweep settles a storing job without a message"
 
 
+def test_a_record_without_end_is_bounded_and_says_so() -> None:
+    """A hundred are stored; that there were more is told, whether they came by a look or with the answer itself."""
+    many = tuple(Result("result", url=f"https://files.example/{number}.png") for number in range(100_000))
+    answered = Answered(many, "{}")
+    for found in (
+        after_poll(claim(), Finished(many), PACE),
+        after_create(S.SUBMITTING, answered, pace=PACE, cancel=False)[0],
+    ):
+        assert found.results == many[:MAX_RESULTS]
+        assert "named 100000 results; the first 100 are stored" in (found.alarm or "")
+    enough = after_poll(claim(), Finished(many[:MAX_RESULTS]), PACE)
+    assert (len(enough.results), enough.alarm) == (MAX_RESULTS, None)
+
+
 def test_a_failure_of_kies_keeps_its_code_and_message() -> None:
     """The producer reads Kie's own words."""
     found = after_poll(claim(), BROKEN, PACE)
@@ -313,6 +330,17 @@ def test_a_success_without_a_result_is_asked_again_and_then_fails() -> None:
     assert (ended.state, ended.reason) == (S.FAIL, Reason.RESULT_INVALID)
 
 
+def test_a_success_with_by_products_alone_is_as_empty_as_one_with_nothing() -> None:
+    """A record whose song or video is not there yet may have its cover; a copy with a watermark is a result."""
+    cover, marked = (
+        Result("cover", url="https://files.example/c.png"),
+        Result("watermark", url="https://x.example/w.mp4"),
+    )
+    assert after_poll(claim(), Finished((cover,)), PACE).state is S.WAITING
+    assert after_poll(claim(empty_looks=EMPTY_RESULT_LOOKS), Finished((cover,)), PACE).reason is Reason.RESULT_INVALID
+    assert after_poll(claim(), Finished((marked, cover)), PACE).state is S.STORING
+
+
 words = st.text(max_size=30)
 troubles = st.integers(0, 10_000)
 
@@ -350,9 +378,10 @@ def test_each_trouble_waits_longer_than_the_one_before(failures: int) -> None:
 
 # ── from rows alone ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-STORED = (OutputState.STORED, None, None)
-WAITS = (OutputState.PENDING, None, None)
-SPOILT = (OutputState.FAILED, Reason.RESULT_INVALID, "no media")
+STORED = Settled("result", OutputState.STORED)
+WAITS = Settled("result", OutputState.PENDING)
+SPOILT = Settled("result", OutputState.FAILED, Reason.RESULT_INVALID, "no media")
+LOST = Settled("origin", OutputState.FAILED, Reason.RESULT_EXPIRED, "gone")
 
 
 def test_a_storing_job_waits_for_every_output() -> None:
@@ -369,6 +398,43 @@ def test_all_outputs_stored_is_success_and_one_spoilt_is_failure() -> None:
     spoilt = settle([STORED, SPOILT])
     assert spoilt is not None
     assert (spoilt.state, spoilt.reason, spoilt.message) == (S.FAIL, Reason.RESULT_INVALID, "output 1: no media")
+
+
+def test_a_lost_by_product_does_not_fail_the_job() -> None:
+    """The result itself is stored; the note says what is not there. Alone it is no result."""
+    done = settle([LOST, STORED])
+    assert done is not None
+    assert (done.state, done.note) == (S.SUCCESS, "1 file(s) stored and verified, 1 by-product(s) lost")
+    alone = settle([LOST])
+    assert alone is not None
+    assert alone.state is S.FAIL
+    assert settle([LOST, WAITS]) is None
+
+
+@pytest.mark.parametrize("role", sorted(BY_PRODUCTS))
+@pytest.mark.parametrize("reason", [Reason.RESULT_EXPIRED, Reason.RESULT_INVALID, Reason.STORAGE, Reason.QUARANTINED])
+def test_no_by_product_makes_a_paid_result_fail(role: str, reason: Reason) -> None:
+    """A dead cover, frame, origin or link leaves the song, the video and the answer as good as they are."""
+    done = settle([STORED, Settled(role, OutputState.FAILED, reason, "gone")])
+    assert done is not None
+    assert done.state is S.SUCCESS
+
+
+def test_by_products_alone_are_no_result() -> None:
+    """The song is lost, its cover is there."""
+    lost = settle([Settled("cover", OutputState.STORED), SPOILT, LOST])
+    assert lost is not None
+    assert (lost.state, lost.message) == (S.FAIL, "output 1: no media")
+
+
+def test_a_document_does_not_stand_for_the_files_that_it_names() -> None:
+    """They may be all that was bought, such as the stems of a song; a link that never led to a file is another matter."""
+    document, answer = Settled("document", OutputState.STORED), Settled("result", OutputState.STORED)
+    gone = Settled("linked", OutputState.FAILED, Reason.RESULT_EXPIRED, "gone")
+    stem = Settled("file", OutputState.FAILED, Reason.RESULT_INVALID, "a web page")
+    page = Settled("linked", OutputState.FAILED, Reason.RESULT_INVALID, "a web page")
+    ends = [settle(outputs) for outputs in ([document, gone], [document, stem], [document, page], [answer, gone])]
+    assert [end and end.state for end in ends] == [S.FAIL, S.FAIL, S.SUCCESS, S.SUCCESS]
 
 
 @pytest.mark.parametrize("state", [S.QUEUED, S.WAITING, S.TIMEOUT, S.STORING])

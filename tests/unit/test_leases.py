@@ -33,9 +33,10 @@ def test_a_beat_renews_the_lease_and_writes_how_far_the_copy_is(rt: Runtime) -> 
     leases = Leases(rt)
     with leases.keep(claim) as lease:
         lease.progress(12345)
+        lease.expects(99999)
         leases.beat()
     (row,) = outputs_of(rt.database, claim.job_id)
-    assert row.received_bytes == 12345
+    assert (row.received_bytes, row.expected_bytes) == (12345, 99999)
     assert row.version == claim.version, "a heartbeat is not counted by the fence"
     assert timedelta(seconds=58) < row.due_at - now(rt.database) < timedelta(seconds=62)
     assert not lease.lost

@@ -9,7 +9,8 @@ from kiejobs.jobs import JobState as S
 from kiejobs.lifecycle import MEANING, TABLE, Event, IllegalChange, after, may
 
 LEADS_TO: dict[S, set[S]] = {
-    S.QUEUED: {S.SUBMITTING, S.CANCELED, S.FAIL, S.WAITING},
+    # `queued` to `storing`: a late answer of a family that answers at once withdraws a resend, as a late task does
+    S.QUEUED: {S.SUBMITTING, S.CANCELED, S.FAIL, S.WAITING, S.STORING},
     S.SUBMITTING: {S.WAITING, S.QUEUED, S.FAIL, S.UNCONFIRMED, S.STORING, S.CANCELED},
     S.UNCONFIRMED: {S.WAITING, S.STORING, S.QUEUED, S.FAIL, S.CANCELED},
     S.WAITING: {S.WAITING, S.STORING, S.FAIL, S.TIMEOUT, S.CANCELED},
@@ -28,6 +29,7 @@ EXPECTED: dict[tuple[S, str], S] = {
     (S.QUEUED, "rejected"): S.FAIL,
     (S.QUEUED, "quarantined"): S.FAIL,
     (S.QUEUED, "accepted"): S.WAITING,
+    (S.QUEUED, "answered"): S.STORING,
     (S.SUBMITTING, "accepted"): S.WAITING,
     (S.SUBMITTING, "answered"): S.STORING,
     (S.SUBMITTING, "deferred"): S.QUEUED,

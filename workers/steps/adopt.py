@@ -9,14 +9,15 @@ from datetime import timedelta
 from typing import Any
 
 from kiejobs.answers import Accepted, NotVisible
-from kiejobs.db import ledger, orders
+from kiejobs.db import candidates, ledger
+from kiejobs.db.candidates import Named
 from kiejobs.db.clock import clock
-from kiejobs.db.orders import Named
 from kiejobs.decisions import VISIBLE_AFTER_S
 from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.adoption import Sent, mismatch
 from kiejobs.kie.families import family
+from kiejobs.kie.family import Family
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,11 @@ AGAIN_S = 5.0
 
 def adopt(rt: Runtime, claim: Claim) -> bool:
     """Read the named task's record and adopt or refuse it; False where it stays open or is refused."""
-    named = orders.open_candidate(rt.database, claim.id)
+    named = candidates.oldest_open(rt.database, claim.id)
     client = rt.client(claim.account)
     if named is None or client is None:
         return _later(rt, claim, named, AGAIN_S if named else None)
-    kind = family(claim.family)
+    kind = family(named.family)
     try:
         snapshot, record = client.record(kind, named.task_id)
     except KieJobsError as error:
@@ -40,34 +41,38 @@ def adopt(rt: Runtime, claim: Claim) -> bool:
         return _later(rt, claim, named, AGAIN_S)
     if isinstance(snapshot, NotVisible) and named.age_s < VISIBLE_AFTER_S:
         return _later(rt, claim, named, AGAIN_S)
-    refused = _refused(rt, named, kind.echo(record), shown=not isinstance(snapshot, NotVisible))
+    refused = _refused(rt, named, kind, record, shown=not isinstance(snapshot, NotVisible))
     if refused is not None:
         with rt.database.write() as tx:
-            orders.close_candidate(tx, named, claim.id, refused=refused, who=rt.who)
+            candidates.refuse(tx, named, claim.id, why=refused, who=rt.who)
         return _later(rt, claim, named, None)
     return _adopted(rt, claim, named)
 
 
-def _refused(rt: Runtime, named: Named, echo: Any, *, shown: bool) -> str | None:
+def _refused(rt: Runtime, named: Named, kind: Family, record: Any, *, shown: bool) -> str | None:
     if not shown:
         return "Kie shows no such task"
     if named.bound_elsewhere:
-        return "the task belongs to another job"
-    sent = Sent(named.model, named.input, rt.callback_url(named.submission_id), named.sending_at)
-    return mismatch(echo, sent)
+        return "the task belongs to another create call"
+    asked = kind.asked(named.model, {"input": named.input})
+    sent = Sent(named.model, asked, rt.callback_url(named.submission_id), named.sending_at)
+    return mismatch(kind.echo(record), sent)
 
 
 def _adopted(rt: Runtime, claim: Claim, named: Named) -> bool:
-    pace, window_s = rt.pace(claim.account), rt.settings.create_window_s
+    pace, window_s = rt.pace(claim.account, claim.model), rt.settings.create_window_s
+    task = Accepted(named.task_id)
     with rt.database.write() as tx:
-        standing = ledger.settle(
-            tx, named.submission_id, Accepted(named.task_id), pace=pace, busy_s=window_s, who=rt.who
-        )
-        refused = None if standing else "its submission was settled meanwhile"
-        orders.close_candidate(tx, named, claim.id, refused=refused, who=rt.who)
-    if standing and standing.state is JobState.WAITING:
-        rt.look_again(claim.id, standing.version, standing.due_in_s)
-    return standing is not None
+        standing = ledger.settle(tx, named.submission_id, task, pace=pace, busy_s=window_s, who=rt.who)
+        if standing is None:
+            candidates.refuse(tx, named, claim.id, why="its create call was settled meanwhile", who=rt.who)
+    if standing is None:
+        return _later(rt, claim, named, None)
+    if standing.state is JobState.WAITING:
+        called = named.source == candidates.CALLBACK  # then the task has ended
+        in_s, by = (0.0, "callback") if called else (standing.due_in_s, "poll")
+        rt.look_again(claim.id, standing.version, in_s, by=by)
+    return True
 
 
 def _later(rt: Runtime, claim: Claim, named: Named | None, again_s: float | None) -> bool:
@@ -76,6 +81,6 @@ def _later(rt: Runtime, claim: Claim, named: Named | None, again_s: float | None
     if again_s is None and claim.state is JobState.SUBMITTING and named is not None:
         due = named.deadline_at + timedelta(seconds=ledger.LAPSE_AFTER_S)
     with rt.database.write() as tx:
-        orders.look_later(tx, claim.id, version=claim.version, due=due)
+        candidates.look_later(tx, claim.id, version=claim.version, due=due)
     rt.look_again(claim.id, claim.version, again_s)
     return False

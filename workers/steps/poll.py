@@ -3,7 +3,8 @@
 import logging
 from typing import Any
 
-from kiejobs.db import looks, orders
+from kiejobs import counted, logs
+from kiejobs.db import candidates, looks
 from kiejobs.decisions import Change, after_poll, after_trouble
 from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
@@ -17,15 +18,20 @@ log = logging.getLogger(__name__)
 CLAIM_MARGIN_S = 15.0
 
 
-def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
-    """Look once, if `version` is still the row's; None, without any outside call, where it is not."""
+def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change | None:
+    """Look once, if `version` is still the row's; None, without any outside call, where it is not.
+
+    `by` is what made the look happen now: the lane's own `poll`, a `callback`, a `sweep`.
+    """
     claim_s, accounts = rt.settings.http_timeout_s + CLAIM_MARGIN_S, list(rt.settings.keys)
     claim = looks.claim(rt.database, job_id, version, claim_s=claim_s, accounts=accounts)
     if claim is None:
+        rt.counts.add(counted.STALE, "poll")
         return None
+    logs.note(kie_task=claim.task_id)
     if looks.is_poison(claim) and claim.state in looks.UNSURE:
         with rt.database.write() as tx:
-            orders.give_up_candidates(tx, claim.id, version=claim.version, who=rt.who)
+            candidates.give_up(tx, claim.id, version=claim.version, who=rt.who)
         return None
     if looks.is_poison(claim):
         looks.quarantine(rt.database, claim, who=rt.who)
@@ -35,23 +41,28 @@ def poll(rt: Runtime, job_id: str, version: int) -> Change | None:
         adopt(rt, claim)
         return None
     change, record = _look(rt, claim)
-    if not looks.write(rt.database, claim, change, record=record, who=rt.who):
+    if not looks.write(rt.database, claim, change, record=record, who=rt.who, by=by):
         return None
     _go_on(rt, claim, change)
     return change
 
 
 def _look(rt: Runtime, claim: Claim) -> tuple[Change, Any]:
-    client = rt.client(claim.account)
+    client, pace = rt.client(claim.account), rt.pace(claim.account, claim.model)
     if client is None:
-        return after_trouble(claim, f"this worker has no key for account {claim.account}", rt.pace(claim.account)), None
+        return after_trouble(claim, f"this worker has no key for account {claim.account}", pace), None
     try:
         snapshot, record = client.record(family(claim.family), claim.task_id or "")
     except KieJobsError as error:
         if isinstance(error, KieThrottled):
             rt.crowd(claim.account).throttled()
-        return after_trouble(claim, str(error), rt.pace(claim.account)), None
-    return after_poll(claim, snapshot, rt.pace(claim.account)), record
+        return after_trouble(claim, str(error), pace), None
+    change = after_poll(claim, snapshot, pace)
+    if change.odd:
+        rt.counts.add(counted.UNKNOWN_WORDS, claim.family)
+        if change.word != claim.last_word:
+            log.warning("job %s: nobody knows the word %r of family %s", claim.id, change.word, claim.family)
+    return change, record
 
 
 def _go_on(rt: Runtime, claim: Claim, change: Change) -> None:

@@ -26,6 +26,7 @@ def sweep(rt: Runtime) -> dict[str, int]:
         "unconfirmed": _unconfirmed(rt),
         "messages": _nudge_messages(rt),
         "back_in_line": _back_in_line(rt),
+        "given_up": _given_up(rt),
     }
     rescue.beat(rt.database, "sweep")
     if any(done.values()):
@@ -43,10 +44,14 @@ def _lapse(rt: Runtime) -> int:
         lapsed += over
         if not over:
             named.append(row)  # due for a candidate, not for its deadline: the look decides
-    if named:
-        named = rescue.mark_nudged(rt.database, named)
-        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in named])
+    _nudge_looks(rt, named)
     return lapsed
+
+
+def _nudge_looks(rt: Runtime, rows: list[Overdue]) -> None:
+    if rows:
+        rows = rescue.mark_nudged(rt.database, rows)
+        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in rows])
 
 
 def _nudge_polls(rt: Runtime) -> int:
@@ -55,9 +60,7 @@ def _nudge_polls(rt: Runtime) -> int:
     rows = rescue.overdue_jobs(rt.database, JobState.WAITING, grace_s=grace_s)
     rows += rescue.overdue_jobs(rt.database, JobState.TIMEOUT, grace_s=grace_s)
     chosen = _within_budget(rt, rows)
-    if chosen:
-        chosen = rescue.mark_nudged(rt.database, chosen)
-        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in chosen])
+    _nudge_looks(rt, chosen)
     return len(chosen)
 
 
@@ -85,10 +88,14 @@ def _unconfirmed(rt: Runtime) -> int:
     decided = [
         (row, orders.settle_unconfirmed(rt.database, row.job_id, rt.pace(row.account), who="sweep")) for row in rows
     ]
-    named = [row for row, what in decided if what == "candidate"]
-    if named:
-        named = rescue.mark_nudged(rt.database, named)
-        rt.publish([poll_nudge(row.job_id, row.version, rescue=row.nudges + 1) for row in named])
+    _nudge_looks(rt, [row for row, what in decided if what == "candidate"])
+    return len(rows)
+
+
+def _given_up(rt: Runtime) -> int:
+    """Look at the task that was named for a job after it had been given up: only then does an ended job come due."""
+    rows = rescue.overdue_jobs(rt.database, JobState.FAIL, grace_s=0.0)
+    _nudge_looks(rt, rows)
     return len(rows)
 
 
@@ -107,13 +114,15 @@ def _nudge_messages(rt: Runtime) -> int:
 
 
 def _back_in_line(rt: Runtime) -> int:
-    """Give jobs that were held out of the line another try."""
-    rows = rescue.overdue_jobs(rt.database, JobState.QUEUED, grace_s=0.0)
+    """Give jobs that were held out of the line another try; first look at the tasks that were named for them."""
     back: Counter[str] = Counter()
-    for row in rows:
-        if back[row.account] < rt.settings.create_limit_of(
-            row.account
-        ):  # no more than can be sent until the next sweep
+    named = []
+    for row in rescue.overdue_jobs(rt.database, JobState.QUEUED, grace_s=0.0):
+        if back[row.account] >= rt.settings.create_limit_of(row.account):
+            continue  # no more than can be sent until the next sweep
+        if rescue.back_in_line(rt.database, row.job_id):
             back[row.account] += 1
-            rescue.back_in_line(rt.database, row.job_id)
+        else:
+            named.append(row)
+    _nudge_looks(rt, named)
     return back.total()
