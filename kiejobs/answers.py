@@ -29,6 +29,16 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The family answers at once: the result came with the create call itself (and is charged for)."""
+
+    results: tuple["Result", ...]
+    answer: str
+    """The whole answer as it came, for the ledger."""
+    credits: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Kie definitely made no task: this request, this model or this account is refused."""
 
@@ -66,7 +76,7 @@ class Unknown:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-Outcome = Accepted | Refused | Busy | NotSent | Unknown
+Outcome = Accepted | Answered | Refused | Busy | NotSent | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,10 @@ class Result:
     role: str
     url: str | None = None
     document: str | None = None
+    ref: str | None = None
+    """Kie's own id of this part, such as a song's `audioId`: what follow-up operations name."""
+    lives_s: float = 14 * 86400.0
+    """How long Kie says the URL lives, in seconds. Source: https://docs.kie.ai, getting started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,48 @@ class WaitTimeout(KieJobsError):
     remedy = "The job goes on. Ask again later with `kiejobs show` or `kiejobs wait`."
 
 
+# A request to the gateway, before it is one for a job.
+
+
+class Unreadable(KieJobsError):
+    """The request's body is no JSON object, or is nested too deep."""
+
+    remedy = "Send one JSON object, with the header Content-Type: application/json."
+
+
+class Unauthorized(KieJobsError):
+    """No key was given, or one that the gateway does not know."""
+
+    remedy = "Send the header `Authorization: Bearer KEY`; `kiejobs keys new` makes a key."
+
+
+class Forbidden(KieJobsError):
+    """The key, or the place that the request comes from, does not allow this."""
+
+
+class TooLarge(KieJobsError):
+    """The request's body is larger than the gateway takes."""
+
+    remedy = "Send less at once; upload files with POST /api/files."
+
+
+class WrongMediaType(KieJobsError):
+    """The request's body is of another media type than the route takes."""
+
+    remedy = "Send the header Content-Type: application/json."
+
+
+class TooManyRequests(KieJobsError):
+    """The tenant asks more often than the gateway allows. `retry_after_s` says when to come back."""
+
+    disposition = Disposition.DEFER
+    remedy = "Wait as long as the header Retry-After says."
+
+    def __init__(self, message: str, *, retry_after_s: float, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
 # What kiejobs stands on.
 
 
@@ -126,6 +168,19 @@ class StorageUnavailable(DependencyError):
     remedy = "Check KIEJOBS_STORAGE_URL and its credentials, then `kiejobs doctor`. Results are kept and stored later."
 
 
+class ObjectMissing(KieJobsError):
+    """An object that should be in the storage is not there: it was deleted, or another storage is configured."""
+
+    reason = Reason.STORAGE
+    remedy = "Check KIEJOBS_STORAGE_URL. `kiejobs retry` stores the result again while Kie still has it."
+
+
+class GatewayUnavailable(DependencyError):
+    """The gateway cannot be reached, or answered what is no answer of it."""
+
+    remedy = "Check the gateway's address and that it runs: GET /readyz says what it misses."
+
+
 # Kie's side.
 
 
@@ -133,6 +188,13 @@ class KieUnavailable(DependencyError):
     """Kie could not be reached, did not answer in time, or answered what is no answer (an HTML page, cut JSON)."""
 
     remedy = "Nothing to do: kiejobs asks again."
+
+
+class KieRefused(KieJobsError):
+    """Kie definitely refused a file or a link that a generation needs."""
+
+    reason = Reason.INVALID_INPUT
+    remedy = "Check the file: its type, and that it is whole and not too large for the model."
 
 
 class KieThrottled(DependencyError):
@@ -162,6 +224,12 @@ class SourceUnavailable(TransferError):
 
 class Incomplete(TransferError):
     """Fewer or other bytes came than were promised; nothing was stored."""
+
+
+class Damaged(Incomplete):
+    """As many bytes came as were promised, and they are no whole file: it is kept at its source like that."""
+
+    reason = Reason.RESULT_INVALID
 
 
 class SourceRefused(TransferError):

@@ -40,8 +40,14 @@ class PublicState(StrEnum):
     CANCELED = "canceled"
 
 
+BY_PRODUCTS = frozenset({"origin", "cover", "watermark", "first_frame", "last_frame", "linked"})
+"""Roles of outputs that come beside the result itself: one that cannot be copied is given up, and the job succeeds."""
+
 ENDED = frozenset({JobState.SUCCESS, JobState.FAIL, JobState.CANCELED})
 """States in which nothing more happens by itself."""
+
+UNWELL = (JobState.FAIL, JobState.TIMEOUT, JobState.UNCONFIRMED)
+"""States in which a job has an error to tell of, with what can be done about it."""
 
 _PUBLIC = {
     JobState.SUCCESS: PublicState.SUCCESS,
@@ -136,6 +142,7 @@ class OutputClaim:
     document: str | None
     """The result itself where Kie gave content instead of a URL."""
     link_expired: bool
+    """Whether a link was refused before: the next one is asked of Kie."""
     attempts: int
     refusals: int
     """Tries that brought bytes which are no result."""
@@ -148,6 +155,12 @@ class OutputClaim:
     age_s: float
     """Seconds since Kie's task id became known."""
     executions: int
+    dies_in_s: float | None = None
+    """Seconds until the source link is expected to die; None where there is no link, or nobody knows."""
+    refused_url: str | None = None
+    """The link that was refused last."""
+    storage_troubles: int = 0
+    """Tries, of `attempts`, that failed for the storage's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,10 @@ class Output:
     """Bytes copied so far, as of the last heartbeat."""
     sha256: str | None = None
     error: str | None = None
+    expires_at: datetime | None = None
+    """When Kie's own link is expected to die; of interest until the file is stored."""
+    expected_bytes: int | None = None
+    """How many bytes there are to copy, where the source says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +214,8 @@ class Job:
     message: str | None = None
     progress: float | None = None
     polls: int = 0
+    found_by: str | None = None
+    """What brought its end at Kie to light: `callback`, `poll`, `sweep`, or `answer` (the create call itself)."""
     late: bool = False
     provider_task_id: str | None = None
     accepted_at: datetime | None = None
@@ -205,6 +224,8 @@ class Job:
     place_in_line: int | None = None
     outputs: tuple[Output, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    reused: bool = False
+    """Whether the request that returned this job was answered with an earlier one's."""
 
     @property
     def state(self) -> PublicState:

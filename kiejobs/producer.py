@@ -4,15 +4,18 @@
 never the job, because the pump publishes what was not. Everything is read from the database. Needs no Kie key.
 """
 
+import builtins
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kiejobs import nudge
+from kiejobs.addresses import Addresses
 from kiejobs.db import deliveries, intake, migrate, orders, reads, spend
 from kiejobs.db.accounts import Account, Budget
 from kiejobs.db.accounts import listed as listed_accounts
@@ -22,7 +25,6 @@ from kiejobs.db.session import Database
 from kiejobs.db.spend import Spend, UnknownSpend
 from kiejobs.errors import InvalidInput, JobNotFound, WaitTimeout
 from kiejobs.jobs import (
-    DEFAULT_ACCOUNT,
     DEFAULT_TENANT,
     DeliveryState,
     Event,
@@ -35,8 +37,24 @@ from kiejobs.jobs import (
 )
 from kiejobs.kie import catalogue
 from kiejobs.nudge import Publish
+from kiejobs.references import files_kept
 from kiejobs.request import new_job
 from kiejobs.settings import Settings, checked_tenant, load
+
+if TYPE_CHECKING:
+    from kiejobs.storage.store import Store
+
+
+_FILES = ("input", "options", "fallbackModels")
+"""The parts of a request that may have files in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request's job, and whether the request made it or found it."""
+
+    job: Job
+    created: bool
 
 
 class KieJobs:
@@ -52,6 +70,7 @@ class KieJobs:
         who: str = "producer",
     ) -> None:
         self.settings = settings or load()
+        catalogue.use(self.settings.catalogue)
         self.tenant = checked_tenant(tenant)
         self.who = who
         self._database = database
@@ -77,22 +96,31 @@ class KieJobs:
         input: Mapping[str, Any],
         *,
         idempotency_key: str | None = None,
-        account: str = DEFAULT_ACCOUNT,
+        account: str | None = None,
         priority: Priority | str = Priority.INTERACTIVE,
         metadata: Mapping[str, Any] | None = None,
         validate: str = "on",
         fallback_models: Sequence[str | Mapping[str, Any]] = (),
         callback_url: str | None = None,
+        reuse_within_s: float | None = None,
+        prompt_parts: Mapping[str, Any] | None = None,
         id: str | None = None,
     ) -> Job:
         """Accept a generation and return its job; the row is committed when this returns.
 
         `model` is Kie's exact id, `input` its parameters. The same `idempotency_key` with the same request returns the
-        same job, with another request it raises IdempotencyConflict. `validate` is `on` (known models are checked, an
-        unknown one passes with a warning), `strict` (an unknown one is refused too) or `off`. InvalidInput names the
-        field at fault. `fallback_models` are tried in turn when Kie refuses a create for credits, or for a model that is
-        switched off or unknown: ids, or mappings `{"model": …, "input": …}` where the input differs. `id` (a UUID) makes
-        the caller choose the job's id. `callback_url` is told, signed, when the job ends, is late, or is parked.
+        same job, with another request it raises IdempotencyConflict. TooManyRequests says that too many jobs of the
+        tenant wait already (KIEJOBS_QUEUE_LIMIT). A file in the input, a `Path` or bytes, is kept in
+        the storage and uploaded to Kie when its turn comes; `{"$from": {"job": id, "output": 0}}` is an output of another
+        job, which is waited for. `account` pays, by default `default`, or the one of the job that is followed up.
+        `validate` is `on` (known models are checked, an unknown one passes with a warning), `strict` (an unknown one is
+        refused too) or `off`. InvalidInput names the field at fault. `fallback_models` are tried in turn when Kie refuses
+        a create for credits, or for a model that is switched off or unknown: ids, or mappings `{"model": …, "input": …}`
+        where the input differs. `id` (a UUID) makes the caller choose the job's id. `callback_url` is told, signed,
+        when the job ends, is late, or is parked. Where the tenant asked for the same model and input at most
+        `reuse_within_s` seconds ago, and that job has neither failed nor been canceled, it is given back, `reused`, and
+        nothing is bought. `prompt_parts` (`subject`, `scene`, `camera`, `style`, `avoid`) make the prompt instead of
+        `input`, and `avoid` goes where the model takes it.
         """
         request: dict[str, Any] = {
             "model": model,
@@ -102,30 +130,70 @@ class KieJobs:
         }
         request |= {"priority": str(priority), "metadata": dict(metadata or {}), "validate": validate}
         request |= {"fallbackModels": list(fallback_models), "callbackUrl": callback_url}
-        return self._enter([self._new(request, id)])[0]
+        request |= {"reuseWithinS": reuse_within_s, "promptParts": prompt_parts}
+        return self.enqueue_request(request, id=id)
 
     def enqueue_many(self, requests: Iterable[Mapping[str, Any]]) -> list[Job]:
         """Accept many generations in one transaction: all of them, or none and InvalidInput or IdempotencyConflict.
 
         Each is a mapping with the fields of `POST /api/generations`: `model`, `input`, `idempotencyKey` …
         """
-        return self._enter([self._new(request, None) for request in requests])
+        return [one.job for one in self.accept(requests)]
 
     def enqueue_request(self, request: Mapping[str, Any], *, id: str | None = None) -> Job:
         """Accept one generation given as a mapping with the fields of `POST /api/generations`."""
-        return self._enter([self._new(request, id)])[0]
+        return self.accept_one(request, id=id).job
 
-    def _enter(self, new: list[intake.NewJob]) -> list[Job]:
+    def accept_one(self, request: Mapping[str, Any], *, id: str | None = None) -> Accepted:
+        """Accept one generation like `enqueue_request`, and say whether it is new."""
+        return self._accept([self._new(request, id)])[0]
+
+    def accept(self, requests: Iterable[Mapping[str, Any]]) -> list[Accepted]:
+        """Accept many generations like `enqueue_many`, and say of each whether it is new."""
+        return self._accept([self._new_among(index, request) for index, request in enumerate(requests)])
+
+    def _new_among(self, index: int, request: Mapping[str, Any]) -> intake.NewJob:
+        try:
+            return self._new(request, None)
+        except InvalidInput as error:
+            error.field = f"requests[{index}].{error.field}"
+            raise
+
+    def _accept(self, new: list[intake.NewJob]) -> list[Accepted]:
         if not new:
             return []
         limit = self.settings.create_limit
         spacing_s = self.settings.create_window_s / limit
-        entered = intake.enter(self.database, new, spacing_s=spacing_s, nudge_below=limit)
+        most = self.settings.queue_limit
+        entered = intake.enter(self.database, new, spacing_s=spacing_s, nudge_below=limit, queue_limit=most)
         self._publisher([nudge.create_nudge(one.job_id) for one in entered if one.nudge])
-        found = {job.id: job for job in reads.jobs_of(self.database, list({one.job_id for one in entered}))}
-        return [self._located(found[one.job_id]) for one in entered]
+        earlier = {one.job_id for one in entered if not one.created}
+        found = {one.job_id: one.job for one in entered if one.job is not None}
+        if earlier - set(found):
+            found |= {job.id: self._located(job) for job in reads.jobs_of(self.database, list(earlier))}
+        return [Accepted(replace(found[one.job_id], reused=one.reused), created=one.created) for one in entered]
+
+    def keep_file(self, content: Path | bytes) -> str:
+        """Put an input file into the storage and return its key; the same file is kept once.
+
+        InvalidInput for what cannot be read, is empty, cut short or no media; StorageUnavailable.
+        """
+        if isinstance(content, bytes):
+            return self._store.put_input(self.tenant, content)
+        try:
+            with content.open("rb") as file:
+                return self._store.put_input(self.tenant, file)
+        except OSError as error:
+            raise InvalidInput(f"{content} cannot be read: {error.strerror}", field="input", given=content) from None
+
+    @cached_property
+    def _store(self) -> "Store":
+        from kiejobs.storage.store import Store  # only for those who hand in files: it brings the object store along
+
+        return Store.of(self.settings)
 
     def _new(self, request: Mapping[str, Any], id: str | None) -> intake.NewJob:
+        request = {**request, **{name: files_kept(request[name], self.keep_file) for name in _FILES if name in request}}
         return new_job(request, tenant=self.tenant, who=self.who, allow=self.settings.egress_allow, id=id)
 
     def get(self, job_id: str) -> Job:
@@ -133,9 +201,14 @@ class KieJobs:
         found = reads.job(self.database, _known_id(job_id), tenant=self.tenant)
         if found is None:
             raise JobNotFound(f"there is no job {job_id}")
-        if found.phase is JobState.QUEUED:
-            found = replace(found, place_in_line=reads.place_in_line(self.database, found.id))
         return self._located(found)
+
+    def get_whole(self, job_id: str) -> tuple[Job, list[Event]]:
+        """Read one job and its timeline, at once. JobNotFound where this tenant has no such job."""
+        found = reads.whole(self.database, _known_id(job_id), tenant=self.tenant)
+        if found is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        return self._located(found[0]), found[1]
 
     def wait(
         self, job_id: str, *, timeout_s: float = 900.0, on_change: Callable[[Job], None] = lambda job: None
@@ -171,8 +244,8 @@ class KieJobs:
     def retry(self, job_id: str, *, pay: bool = False, why: str = "retry") -> Job:
         """Try again: store the result again for free while Kie has it, else buy a new generation, which needs `pay`.
 
-        NotPossible says what stands against it. Retrying an unconfirmed job may pay twice; who did so, and `why`, is
-        recorded.
+        With `pay`, a result that was no result, or gone at Kie, is not stored again but bought. NotPossible says what
+        stands against it. Retrying an unconfirmed job may pay twice; who did so, and `why`, is recorded.
         """
         state = orders.retry(self.database, _known_id(job_id), tenant=self.tenant, pay=pay, who=self.who, why=why)
         job = self.get(job_id)
@@ -187,7 +260,7 @@ class KieJobs:
 
         Returns at once; the timeline says what the record decided. NotPossible where the job is not unconfirmed.
         """
-        if not task_id.strip() or len(task_id) > 100:
+        if not task_id.strip() or len(task_id) > 100 or not task_id.isprintable():
             raise InvalidInput("a task id is a text of at most 100 characters", field="task_id", given=task_id)
         named = orders.adopt(self.database, _known_id(job_id), task_id.strip(), tenant=self.tenant, who=self.who)
         if named is not None:
@@ -204,18 +277,38 @@ class KieJobs:
 
     def accounts(self) -> tuple[Account, ...]:
         """Read the Kie accounts: paused or not and why, balance, drift, creates that are free now."""
-        window_s = self.settings.create_window_s + self.settings.create_margin_s
-        names = {name: Budget(self.settings.create_limit_of(name), window_s) for name in self.settings.keys}
+        window_s, margin_s = self.settings.create_window_s, self.settings.create_margin_s
+        names = {name: Budget(self.settings.create_limit_of(name), window_s, margin_s) for name in self.settings.keys}
         return tuple(listed_accounts(self.database, names))
 
-    def deliveries(self, *, state: DeliveryState | None = None, limit: int = 50) -> tuple[Delivery, ...]:
-        """List this tenant's messages to producers, newest first."""
-        return tuple(deliveries.listed(self.database, tenant=self.tenant, state=state, limit=limit))
+    def deliveries(
+        self,
+        *,
+        state: DeliveryState | None = None,
+        job_id: str | None = None,
+        limit: int = 50,
+        before: tuple[datetime, str] | None = None,
+    ) -> tuple[Delivery, ...]:
+        """List this tenant's messages to producers, newest first; `before` is the (created_at, id) of the last one seen."""
+        job_id = None if job_id is None else _known_id(job_id)
+        chosen: dict[str, Any] = {"state": state, "job_id": job_id, "limit": limit, "before": before}
+        return tuple(deliveries.listed(self.database, tenant=self.tenant, **chosen))
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where this tenant's messages go that no job has an address for, and which addresses want nothing more."""
+        return Addresses(self.database, self.tenant, self.settings.egress_allow)
 
     def send_again(self, delivery_id: str) -> None:
-        """Send a message once more, from the beginning of its schedule. JobNotFound where there is no such message."""
-        if not deliveries.send_again(self.database, _known_id(delivery_id), tenant=self.tenant):
-            raise JobNotFound(f"there is no delivery {delivery_id}")
+        """Send a message once more, now, from the beginning of its schedule.
+
+        JobNotFound where there is no such message, NotPossible where its address is disabled.
+        """
+        delivery_id = _known_id(delivery_id, "delivery")
+        job_id = deliveries.send_again(self.database, delivery_id, tenant=self.tenant)
+        if job_id is None:
+            raise JobNotFound(f"there is no delivery {delivery_id}", remedy="List what there is: `kiejobs deliveries`.")
+        self._publisher([nudge.notify_nudge(job_id, delivery_id)])
 
     def resume(self, account: str) -> None:
         """End an account's pause now; Kie's next refusal pauses it again."""
@@ -252,22 +345,40 @@ class KieJobs:
         model: str | None = None,
         limit: int = 50,
         before: tuple[datetime, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        unsaved: bool = False,
     ) -> list[Job]:
-        """List jobs, newest first; `before` is the (created_at, id) of the last one of the page before."""
-        found = reads.listed(
-            self.database,
-            tenant=self.tenant,
-            state=PublicState(state) if state else None,
-            phase=JobState(phase) if phase else None,
-            model=model,
-            limit=limit,
-            before=before,
-        )
+        """List jobs, newest first; `before` is the (created_at, id) of the last one of the page before.
+
+        `since` and `until` bound when they were created, the latter exclusively.
+
+        With `unsaved`, only jobs with a result that is not in storage yet, soonest to die first: of a healthy system
+        that is none, or the few that are being copied right now.
+        """
+        asked: dict[str, Any] = {"model": model, "limit": limit, "before": before, "since": since, "until": until}
+        return self._listed(self.tenant, state=state, phase=phase, unsaved=unsaved, **asked)
+
+    def list_all(self, **asked: Any) -> builtins.list[Job]:
+        """List every tenant's jobs, like `list`: for whoever runs the installation."""
+        return self._listed(None, **asked)
+
+    def _listed(
+        self,
+        tenant: str | None,
+        *,
+        state: PublicState | str | None = None,
+        phase: JobState | str | None = None,
+        **asked: Any,
+    ) -> builtins.list[Job]:
+        fine = JobState(phase) if phase else None
+        public = PublicState(state) if state else None
+        found = reads.listed(self.database, tenant=tenant, state=public, phase=fine, **asked)
         return [self._located(job) for job in found]
 
 
-def _known_id(value: str) -> str:
+def _known_id(value: str, what: str = "job") -> str:
     try:
         return str(uuid.UUID(value))
     except (ValueError, AttributeError, TypeError):
-        raise JobNotFound(f"there is no job {value}") from None
+        raise JobNotFound(f"there is no {what} {value}") from None

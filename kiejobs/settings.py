@@ -32,17 +32,11 @@ from kiejobs.errors import SettingsError
 from kiejobs.jobs import DEFAULT_ACCOUNT, DEFAULT_TENANT
 
 GIB = 1024**3
+CALLBACK_FILE = "callback-secret"
+WEBHOOK_FILE = "webhook-secret"
+"""Where the data dir keeps the secrets that were made because none was set."""
 _OUTSIDE = frozenset({"KIEJOBS_LIVE_TESTS"})
 """Names that belong to the tests, not to the product."""
-
-RESERVED = frozenset(
-    {
-        "KIEJOBS_CATALOGUE",
-        "KIEJOBS_GATEWAY_KEYS",
-        "KIEJOBS_PACING",
-    }
-)
-"""Names of parts that this version does not have; set, they are said to be without effect, not refused."""
 
 
 class AccountSettings(BaseModel):
@@ -59,6 +53,21 @@ class AccountSettings(BaseModel):
     @classmethod
     def _fits_a_header(cls, value: SecretStr) -> SecretStr:
         return usable_key(value)
+
+
+class GatewayKey(BaseModel):
+    """One key of `KIEJOBS_GATEWAY_KEYS`: whose it is, what it allows, and the SHA-256 that it is known by."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: str
+    scope: Literal["read", "write", "admin"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
+
+    @field_validator("tenant")
+    @classmethod
+    def _tenant_word(cls, value: str) -> str:
+        return checked_tenant(value)
 
 
 class Settings(BaseSettings):
@@ -111,6 +120,21 @@ class Settings(BaseSettings):
     storage_endpoint_url: str | None = Field(
         None, alias="AWS_ENDPOINT_URL", description="Endpoint of an S3-compatible server."
     )
+    storage_endpoint_url_s3: str | None = Field(
+        None,
+        alias="AWS_ENDPOINT_URL_S3",
+        description="The same for S3 alone; wins where both are set, as in AWS's tools.",
+    )
+    storage_key_id: SecretStr | None = Field(
+        None, alias="AWS_ACCESS_KEY_ID", description="Who writes to the bucket. Unset: found by the usual rules of AWS."
+    )
+    storage_secret: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY", description="The secret of that key.")
+    storage_token: SecretStr | None = Field(
+        None, alias="AWS_SESSION_TOKEN", description="The session token of a temporary key."
+    )
+    storage_region: str | None = Field(
+        None, alias="AWS_REGION", description="The bucket's region; S3-compatible servers often name one of their own."
+    )
     public_url: str | None = Field(
         None,
         alias="KIEJOBS_PUBLIC_URL",
@@ -127,6 +151,12 @@ class Settings(BaseSettings):
         alias="KIEJOBS_WEBHOOK_SECRETS",
         description="`whsec_…,…`, newest first: signs messages to producers. Default: made in the data dir; with "
         "PostgreSQL it must be set where messages are sent.",
+    )
+    gateway_keys: Annotated[tuple[GatewayKey, ...], NoDecode] = Field(
+        (),
+        alias="KIEJOBS_GATEWAY_KEYS",
+        description="`tenant:scope:sha256hex,…`, made by `kiejobs keys new`; scopes `read`, `write`, `admin`. Unset: the "
+        "gateway listens on loopback only, for tenant `default`.",
     )
     celery_tenant: str = Field(
         DEFAULT_TENANT, alias="KIEJOBS_CELERY_TENANT", description="Tenant of jobs that come as bare Celery messages."
@@ -153,10 +183,18 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(60.0, gt=0, alias="KIEJOBS_LEASE_S", description="How long a copy's claim lasts unrenewed.")
     sweep_interval_s: float = Field(
-        10.0, gt=0, alias="KIEJOBS_SWEEP_INTERVAL_S", description="How often beat runs the sweep."
+        10.0,
+        ge=0.5,
+        le=30,  # `readyz`, the health page and an alert take a sweep that is a minute old for one that does not run
+        alias="KIEJOBS_SWEEP_INTERVAL_S",
+        description="How often beat runs the sweep, from 0.5 to 30.",
     )
     sweep_grace_s: float = Field(
-        10.0, ge=0, alias="KIEJOBS_SWEEP_GRACE_S", description="How overdue a row is before the sweep nudges it."
+        10.0,
+        ge=0,
+        le=60,  # with the longest interval, what was lost is found before the alert on late rows
+        alias="KIEJOBS_SWEEP_GRACE_S",
+        description="How overdue a row is before the sweep nudges it, up to 60.",
     )
     http_timeout_s: float = Field(
         30.0, gt=0, alias="KIEJOBS_HTTP_TIMEOUT_S", description="Total time for one call to Kie."
@@ -176,6 +214,24 @@ class Settings(BaseSettings):
     spend_caps: Annotated[dict[str, float], NoDecode] = Field(
         default_factory=dict, alias="KIEJOBS_SPEND_CAPS", description="`tenant:credits per day,…` (days in UTC)."
     )
+    queue_limit: int = Field(
+        0,
+        ge=0,
+        alias="KIEJOBS_QUEUE_LIMIT",
+        description="Most jobs of one tenant that wait to be sent; more are refused (429). 0: no limit.",
+    )
+    catalogue: Path | None = Field(
+        None,
+        alias="KIEJOBS_CATALOGUE",
+        description="A folder of files that add to or override the model catalogue, see docs/catalogue.md.",
+    )
+    pacing: Literal["ladder", "learned"] = Field(
+        "ladder",
+        alias="KIEJOBS_PACING",
+        description="`learned`: looks follow how long a model's latest generations took, where that needs fewer calls and "
+        "finds results sooner than the ladder; a job is called late when it takes longer than 1.5 × the slowest of them, "
+        "never before `KIEJOBS_POLL_TIMEOUT_S`.",
+    )
     submit: Literal["on", "off"] = Field(
         "on", alias="KIEJOBS_SUBMIT", description="`off`: no creates (after restoring a database)."
     )
@@ -187,6 +243,11 @@ class Settings(BaseSettings):
     )
     flower_auth: SecretStr | None = Field(
         None, alias="KIEJOBS_FLOWER_AUTH", description="`user:password`. Default: made and printed by `kiejobs up`."
+    )
+    traces_endpoint: str | None = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where a trace per job is sent (OTLP over HTTP, the extra `otel`). Unset: none is made.",
     )
     log_format: Literal["text", "json"] | None = Field(
         None, alias="KIEJOBS_LOG_FORMAT", description="Default: `text` on a terminal, else `json`."
@@ -204,6 +265,24 @@ class Settings(BaseSettings):
         if not all(_HOST.fullmatch(host) and port.isdecimal() for host, _, port in pairs):
             raise ValueError("write host:port, separated by commas")
         return frozenset((host.strip("[]").lower(), int(port)) for host, _, port in pairs)
+
+    @field_validator("gateway_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        entries = [entry.strip().split(":") for entry in value.split(",") if entry.strip()]
+        try:
+            return tuple(GatewayKey(tenant=tenant, scope=scope, sha256=digest) for tenant, scope, digest in entries)
+        except ValueError:
+            raise ValueError(
+                "write tenant:scope:sha256hex, separated by commas; `kiejobs keys new` makes one"
+            ) from None
+
+    @field_validator("catalogue", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("api_key")
     @classmethod
@@ -261,6 +340,12 @@ class Settings(BaseSettings):
             named[DEFAULT_ACCOUNT] = AccountSettings(key=self.api_key, hmac_key=self.webhook_hmac_key)
         return named
 
+    def hmac_key_of(self, account: str) -> str | None:
+        """Kie's signature key of one account; None where it has none. Needs no API key of the account."""
+        own = self.keys.get(account)
+        key = (own and own.hmac_key) or (self.webhook_hmac_key if account == DEFAULT_ACCOUNT else None)
+        return (key.get_secret_value().strip() or None) if key else None
+
     def create_limit_of(self, account: str) -> int:
         """Creates per window of one account."""
         own = self.keys.get(account)
@@ -276,7 +361,7 @@ class Settings(BaseSettings):
         """The secret of callback addresses: the one that is set, or the data dir's own, made when first needed."""
         if self.callback_secret:
             return self.callback_secret.get_secret_value()
-        return kept_secret(self.data_dir / "callback-secret")
+        return kept_secret(self.data_dir / CALLBACK_FILE)
 
     @cached_property
     def webhooks_signed_with(self) -> list[str]:
@@ -288,7 +373,7 @@ class Settings(BaseSettings):
                 "messages to producers cannot be signed",
                 remedy="Set KIEJOBS_WEBHOOK_SECRETS, the same for every worker.",
             )
-        made = kept_secret(self.data_dir / "webhook-secret")
+        made = kept_secret(self.data_dir / WEBHOOK_FILE)
         return [f"whsec_{base64.b64encode(made.encode()).decode()}"]
 
     @property
@@ -305,6 +390,20 @@ class Settings(BaseSettings):
             return self.broker_url.get_secret_value()
         found = self.running_up.get("broker_url")
         return str(found) if found else None
+
+    @property
+    def storage_endpoint(self) -> str | None:
+        """The address of the S3-compatible server; None for AWS itself."""
+        return self.storage_endpoint_url_s3 or self.storage_endpoint_url or None
+
+    @property
+    def storage_access(self) -> dict[str, str]:
+        """What is set of `access_key_id`, `secret_access_key`, `session_token` and `region`."""
+        given = {"access_key_id": self.storage_key_id, "secret_access_key": self.storage_secret}
+        secrets = {
+            name: one.get_secret_value() for name, one in (given | {"session_token": self.storage_token}).items() if one
+        }
+        return {name: value for name, value in {**secrets, "region": self.storage_region}.items() if value}
 
     @property
     def storage(self) -> str:
@@ -401,11 +500,6 @@ def names() -> list[str]:
     return [environment_name(field) for field in Settings.model_fields]
 
 
-def without_effect() -> list[str]:
-    """List the names that are set and that this version does not use."""
-    return sorted(_given() & RESERVED)
-
-
 def _given() -> set[str]:
     return {name for name in os.environ if name.startswith("KIEJOBS_")} | _dotenv_names()
 
@@ -413,7 +507,7 @@ def _given() -> set[str]:
 def _refuse_misspelt() -> None:
     known = names()
     given = _given()
-    for name in sorted(given - set(known) - _OUTSIDE - RESERVED):
+    for name in sorted(given - set(known) - _OUTSIDE):
         near = difflib.get_close_matches(name, known, n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(f"{name} is not a setting of kiejobs.{meant}", remedy="See docs/settings.md.")

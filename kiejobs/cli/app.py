@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from kiejobs import __version__
-from kiejobs.cli import deliveries, demo, doctor, jobs, migrate, models, orders, render, simulator, up
+from kiejobs.cli import (
+    deliveries,
+    demo,
+    doctor,
+    gateway,
+    jobs,
+    keys,
+    migrate,
+    models,
+    orders,
+    render,
+    simulator,
+    top,
+    up,
+)
 from kiejobs.cli.exits import exit_code_of
 from kiejobs.errors import KieJobsError
 
@@ -69,6 +83,9 @@ jobs.add_to(app)
 orders.add_to(app)
 deliveries.add_to(app)
 models.add_to(app)
+top.add_to(app)
 doctor.add_to(app)
 migrate.add_to(app)
+gateway.add_to(app)
+keys.add_to(app)
 simulator.add_to(app)

@@ -1,38 +1,68 @@
 """`deliveries`: the signed messages to producers, and sending one again."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kiejobs.cli import render
 from kiejobs.cli.render import Json, examples
-from kiejobs.db.deliveries import Delivery
-from kiejobs.jobs import DeliveryState
+from kiejobs.documents import address_document, delivery_document
+from kiejobs.jobs import DEFAULT_TENANT, DeliveryState
+
+if TYPE_CHECKING:
+    from kiejobs.db.endpoints import Endpoint
+
+
+def _checked(tenant: str) -> str:
+    from kiejobs.settings import checked_tenant
+
+    try:
+        return checked_tenant(tenant)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Tenant = Annotated[str, typer.Option(help="Whose messages and addresses.", callback=_checked)]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        short_help="List messages to producers, or send one again.",
-        epilog=examples("kiejobs deliveries --state gave_up", "kiejobs deliveries --resend 7c0e…"),
-    )(deliveries)
+    """Add the command and those below it."""
+    group = typer.Typer(
+        help="List messages to producers, or send one again.",
+        epilog=examples(
+            "kiejobs deliveries --state gave_up",
+            "kiejobs deliveries --resend 7c0e…",
+            "kiejobs deliveries --tenant shop --job 0f3c…",
+            "kiejobs deliveries default https://service.example/kiejobs",
+            "kiejobs deliveries enable https://service.example/kiejobs",
+        ),
+    )
+    group.callback(invoke_without_command=True)(deliveries)
+    group.command(short_help="Show or set where jobs are told of that name no address.")(default)
+    group.command(short_help="Send again to an address that answered 410 Gone.")(enable)
+    app.add_typer(group, name="deliveries")
 
 
-def deliveries(
+def deliveries(  # noqa: PLR0917 - each is an option
+    context: typer.Context,
     state: Annotated[DeliveryState | None, typer.Option(help="Only messages in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
-    resend: Annotated[str | None, typer.Option(metavar="DELIVERY", help="Send this one once more.")] = None,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Only messages about this job.")] = None,
+    resend: Annotated[str | None, typer.Option(metavar="DELIVERY", help="Send this one once more, now.")] = None,
+    tenant: Tenant = DEFAULT_TENANT,
     json: Json = False,
 ) -> None:
     """List the messages to producers, newest first. One that was given up can be sent again."""
+    if context.invoked_subcommand is not None:
+        return
     from kiejobs.producer import KieJobs
 
-    jobs = KieJobs(who="cli")
+    jobs = KieJobs(who="cli", tenant=tenant)
     if resend is not None:
         jobs.send_again(resend)
-    found = jobs.deliveries(state=state, limit=limit)
+    found = jobs.deliveries(state=state, job_id=job, limit=limit)
     if json:
-        render.print_json({"deliveries": [_document(one) for one in found]})
+        render.print_json({"deliveries": [delivery_document(one) for one in found]})
     elif not found:
         render.hint("No such messages. A job enqueued with a callback URL has some.")
     else:
@@ -40,16 +70,48 @@ def deliveries(
         render.out().print(render.table(("delivery", "what", "state", "tries", "last error", "job"), rows))
 
 
-def _document(one: Delivery) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "generationId": one.job_id,
-        "sequence": one.sequence,
-        "type": one.kind,
-        "state": one.state,
-        "attempts": one.attempts,
-        "dueAt": one.due_at.isoformat() if one.due_at else None,
-        "error": one.error,
-        "createdAt": one.created_at.isoformat(),
-        "deliveredAt": one.delivered_at.isoformat() if one.delivered_at else None,
-    }
+def default(
+    url: Annotated[
+        str | None, typer.Argument(metavar="URL", help="The new one; leave it out to see what there is.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Tell nobody of jobs that name no address.")] = False,
+    tenant: Tenant = DEFAULT_TENANT,
+    json: Json = False,
+) -> None:
+    """Show or set the address that is told of every job which names none of its own."""
+    from kiejobs.producer import KieJobs
+
+    addresses = KieJobs(who="cli", tenant=tenant).addresses
+    if url is not None or none:
+        addresses.set_default(url)
+    found = addresses.list()
+    if json:
+        render.print_json({"addresses": [address_document(one) for one in found]})
+        return
+    if not found:
+        render.hint("No address is set, and none is disabled.")
+    for one in found:
+        render.say(f"{one.url}  {_standing(one)}")
+
+
+def enable(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address, exactly as `deliveries default` lists it.")],
+    tenant: Tenant = DEFAULT_TENANT,
+    json: Json = False,
+) -> None:
+    """Send again to an address that answered 410 Gone. What was given up meanwhile is sent with --resend."""
+    from kiejobs.producer import KieJobs
+
+    jobs = KieJobs(who="cli", tenant=tenant)
+    jobs.addresses.enable(url)
+    if json:
+        render.print_json({"url": url, "disabledAt": None})
+    else:
+        render.say(f"{url} is told again. `kiejobs deliveries --state gave_up` lists what it missed.")
+
+
+def _standing(one: "Endpoint") -> str:
+    words = ["told of jobs that name no address"] if one.is_default else []
+    if one.disabled_at:
+        words.append(f"disabled since {one.disabled_at:%Y-%m-%d %H:%M} UTC (410 Gone), {one.gave_up} messages given up")
+    return ", ".join(words)

@@ -16,10 +16,10 @@ import typer
 
 from kiejobs.cli import render
 from kiejobs.cli.demo_screen import DemoScreen
-from kiejobs.cli.documents import job_document
 from kiejobs.cli.examples import EXAMPLES, Attempt
 from kiejobs.cli.exits import Exit
 from kiejobs.cli.render import Json, examples
+from kiejobs.documents import job_document
 from kiejobs.errors import SettingsError
 
 if TYPE_CHECKING:

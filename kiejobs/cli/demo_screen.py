@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kiejobs.advice import advice
 from kiejobs.cli import render
-from kiejobs.cli.advice import advice
 from kiejobs.cli.examples import Attempt
 from kiejobs.jobs import JobState
 

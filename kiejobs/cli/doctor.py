@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import typer
 
+from kiejobs import __version__
 from kiejobs.cli import render
 from kiejobs.cli.exits import Exit
 from kiejobs.cli.render import Json, examples
@@ -24,9 +26,12 @@ from kiejobs.errors import DependencyError, KieJobsError, SettingsError
 if TYPE_CHECKING:
     from kiejobs.db.session import Database
     from kiejobs.settings import Settings
+    from kiejobs.storage.store import Store
 
 LIMIT_S = 5.0
 STALE_S = 60.0
+_GATEWAY_WITHIN_S = 4.5
+"""Longer than a gateway waits for a broker that hangs."""
 
 
 class Level(StrEnum):
@@ -74,10 +79,12 @@ def doctor(json: Json = False) -> None:
     Exit code 0 when all that is needed is there, 2 for a setting that cannot be used, 3 when something needed is missing
     or cannot be reached. Takes about two seconds, at most six.
     """
+    from kiejobs.kie import catalogue
     from kiejobs.settings import load
 
     try:
         settings = load()
+        catalogue.use(settings.catalogue)
     except SettingsError as error:
         _tell([Finding("settings", Level.BAD, str(error), error.remedy)], as_json=json)
         raise typer.Exit(Exit.USAGE) from None
@@ -175,10 +182,10 @@ def _database(settings: "Settings") -> list[Finding]:
     if database is None:
         said = f"SQLite in {settings.data_dir.absolute()}, made when it is first used"
         return [Finding("database", Level.OK, said), _one_machine()]
-    shown = database.url.render_as_string(hide_password=True)
+    shown = render.without_password(database.url.render_as_string(hide_password=True))
     current, newest = migrate.current(database), migrate.head()
     lines = [Finding("database", Level.OK, f"{shown} is at revision {current}")]
-    if current != newest:
+    if current is None or current < newest:
         said = f"{shown} is at revision {current or 'none'}, this version needs {newest}"
         lines = [Finding("database", Level.BAD, said, "Run `kiejobs migrate`.")]
     return [*lines, _one_machine()] if database.sqlite else lines
@@ -278,12 +285,26 @@ def _storage(settings: "Settings") -> list[Finding]:
     except ModuleNotFoundError as error:
         remedy = 'Only workers need it: pip install "kiejobs[workers]".'
         return [Finding("storage", Level.SKIPPED, f"{error.name} is not installed here", remedy)]
-    Store.open(url, endpoint_url=settings.storage_endpoint_url).check()
-    shown = render.without_password(url)
+    store = Store.of(settings)
+    store.check()
     if ":" not in url:
         return [Finding("storage", Level.OK, f"{Path(url).absolute()} can be written")]
-    at = f" at {settings.storage_endpoint_url}" if settings.storage_endpoint_url else ""
-    return [Finding("storage", Level.OK, f"{shown}{at} can be written and read")]
+    at = f" at {settings.storage_endpoint}" if settings.storage_endpoint else ""
+    lines = [Finding("storage", Level.OK, f"{render.without_password(url)}{at} can be written and read")]
+    return [*lines, _unfinished_uploads(settings, store)] if url.lower().startswith(("s3:", "s3a:")) else lines
+
+
+def _unfinished_uploads(settings: "Settings", store: "Store") -> Finding:
+    from kiejobs.storage.lifecycle import cleaning
+
+    prefix = urlsplit(settings.storage).path.strip("/")
+    prefix = f"{prefix}/" if prefix else ""
+    link = store.link("x", 60) if settings.storage_access.get("secret_access_key") else None
+    found = cleaning(link or "", prefix, settings.storage_access)
+    if found.days is not None:
+        return Finding("storage", Level.OK, f"the bucket removes unfinished uploads after {found.days} days")
+    said = found.unknown or "the bucket keeps the parts of unfinished uploads for ever, and bills them"
+    return Finding("storage", Level.NOTE, said, "Set a lifecycle rule that aborts them: see docs/storage.md.")
 
 
 def _new_folder(folder: Path) -> Finding:
@@ -293,6 +314,55 @@ def _new_folder(folder: Path) -> Finding:
     return Finding(
         "storage", Level.BAD, f"{folder} cannot be made", "Set KIEJOBS_STORAGE_URL to another folder or bucket."
     )
+
+
+def _callbacks(settings: "Settings") -> list[Finding]:
+    """Say who finished the last day's jobs; callbacks that are on and finish none do not arrive."""
+    from sqlalchemy import select
+
+    from kiejobs.db import migrate, reads
+    from kiejobs.db.clock import clock
+
+    if not settings.public_url:
+        return [Finding("callbacks", Level.OK, "off; polling finds what has ended")]
+    database = _opened(settings)
+    if database is None or migrate.current(database) is None:
+        return [Finding("callbacks", Level.SKIPPED, "the database cannot be asked")]
+    with database.read() as connection:
+        yesterday = connection.scalar(select(clock(-86400.0)))
+    found = reads.finished_by(database, yesterday)
+    said = ", ".join(f"{count} by {by}" for by, count in sorted(found.items())) or "none yet"
+    if found and not found.get("callback"):
+        remedy = (
+            "Call POST KIEJOBS_PUBLIC_URL/callbacks/kie/x from outside: a problem with 404 is right. Polling goes on."
+        )
+        return [Finding("callbacks", Level.NOTE, f"none arrived; jobs of the last day were finished {said}", remedy)]
+    return [Finding("callbacks", Level.OK, f"jobs of the last day were finished {said}")]
+
+
+def _gateway(settings: "Settings") -> list[Finding]:
+    """Ask the gateway of `kiejobs up`, or the one that Kie calls, what it misses; where neither is known, nobody."""
+    url = settings.running_up.get("gateway_url") or settings.public_url
+    if not url:
+        return []
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    try:
+        answer = session.get(f"{url.rstrip('/')}/readyz", timeout=_GATEWAY_WITHIN_S, allow_redirects=False)
+        told = answer.json()
+        parts, version = dict(told["parts"]), str(told.get("version"))
+        missing = [f"{name}: {part['detail']}" for name, part in parts.items() if not part["ok"]]
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        remedy = "See that `kiejobs gateway` runs, and that KIEJOBS_PUBLIC_URL leads to it, from outside at least."
+        return [Finding("gateway", Level.NOTE, f"{url}/readyz does not answer as a gateway's", remedy)]
+    if missing:
+        return [Finding("gateway", Level.NOTE, f"{url} answers, but not all it needs ({'; '.join(missing)[:300]})")]
+    if version != __version__:
+        said = f"{url} runs version {version[:20]}, this is {__version__}"
+        return [Finding("gateway", Level.NOTE, said, "Deploy one version everywhere.")]
+    return [Finding("gateway", Level.OK, f"{url} answers: {', '.join(parts)}; version {version}")]
 
 
 def _flower(settings: "Settings") -> list[Finding]:
@@ -318,6 +388,8 @@ CHECKS: dict[str, Check] = {
     "workers": _workers,
     "beat": _beat,
     "storage": _storage,
+    "callbacks": _callbacks,
+    "gateway": _gateway,
     "Flower": _flower,
 }
 _LATE = {

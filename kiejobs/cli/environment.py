@@ -12,7 +12,7 @@ from pathlib import Path
 import kiejobs
 from kiejobs.errors import SettingsError
 
-_OURS = ("KIE_", "KIEJOBS_", "AWS_")
+_OURS = ("KIE_", "KIEJOBS_", "AWS_", "OTEL_")
 _BROKERS = ("auto", "redis", "fakeredis")
 
 
@@ -53,7 +53,8 @@ def with_checkout(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
-_EXTRAS = {"obstore": "workers", "flower": "workers", "fastapi": "simulator", "fakeredis": "embedded"}
+_EXTRAS = {"obstore": "workers", "flower": "workers", "fakeredis": "embedded"}
+_EXTRAS |= {"fastapi": "gateway", "jinja2": "gateway", "prometheus_client": "gateway", "uvicorn": "gateway"}
 """Module → the extra that installs it."""
 
 

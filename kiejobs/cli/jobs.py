@@ -1,17 +1,19 @@
 """`submit`, `show`, `list`, `wait`: a producer's commands. They need the database only; no key, no worker."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kiejobs.advice import advice
 from kiejobs.cli import render
-from kiejobs.cli.advice import advice
-from kiejobs.cli.documents import job_document
 from kiejobs.cli.exits import Exit, exit_code_of_job
 from kiejobs.cli.render import Json, examples
+from kiejobs.cli.whose import jobs_with
+from kiejobs.documents import job_document
 from kiejobs.errors import InvalidInput
-from kiejobs.jobs import DEFAULT_ACCOUNT, Event, Job, JobState, Output, Priority, PublicState
+from kiejobs.jobs import DEFAULT_TENANT, Event, Job, JobState, Output, OutputState, Priority, PublicState
 
 if TYPE_CHECKING:
     from kiejobs.producer import KieJobs
@@ -23,6 +25,9 @@ Metadata = Annotated[
     typer.Option("--metadata", metavar="KEY=VALUE", help="Yours, given back with the job; repeatable."),
 ]
 
+_USUAL: dict[str, Any] = {"account": None, "priority": str(Priority.INTERACTIVE), "validate": "on", "metadata": {}}
+"""What need not be said to every line of a batch, because it holds anyway."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
@@ -32,14 +37,18 @@ def add_to(app: typer.Typer) -> None:
             'kiejobs submit z-image --prompt "a red door in the rain" --input aspect_ratio=1:1 --wait',
             "kiejobs submit kling-2.6/text-to-video --input-json request.json --idempotency-key order-42",
             """kiejobs submit kling-2.6/image-to-video --prompt "…" --input image_urls='["https://…"]'""",
+            'kiejobs submit kling-2.6/image-to-video --prompt "…" --input image_urls=@photo.png',
+            'kiejobs submit z-image --prompt-part subject="a red door" --prompt-part avoid="text" --wait',
+            "kiejobs submit --batch requests.jsonl --wait",
         ),
     )(submit)
     app.command(
         short_help="Show one job.",
-        epilog=examples("kiejobs show 0f3c…", "kiejobs show 0f3c… --timeline", "kiejobs show 0f3c… --json"),
+        epilog=examples("kiejobs show 0f3c…", "kiejobs show 0f3c… --no-timeline", "kiejobs show 0f3c… --json"),
     )(show)
     app.command(
-        name="list", epilog=examples("kiejobs list", "kiejobs list --state fail --limit 5", "kiejobs list --json")
+        name="list",
+        epilog=examples("kiejobs list", "kiejobs list --state fail --limit 5", "kiejobs list --unsaved --all-tenants"),
     )(list_jobs)
     app.command(
         short_help="Wait until a job has ended.",
@@ -48,17 +57,27 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's id; `kiejobs models` lists them.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The model's id; `kiejobs models` lists them.")
+    ] = None,
     *,
     input: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="KEY=VALUE", help="One field of the input; repeatable."),
+        typer.Option(
+            "--input", "-i", metavar="KEY=VALUE", help="One field of the input, @FILE for a file; repeatable."
+        ),
     ] = None,
     input_json: Annotated[
         str | None, typer.Option("--input-json", metavar="FILE", help="The input as JSON; - reads standard input.")
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Short for --input prompt=TEXT.")] = None,
-    account: Annotated[str, typer.Option(help="The Kie account that pays.")] = DEFAULT_ACCOUNT,
+    prompt_part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt-part", metavar="PART=TEXT", help="subject, scene, camera, style or avoid, instead of a prompt."
+        ),
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="The Kie account that pays; by default `default`.")] = None,
     priority: Annotated[Priority, typer.Option(help="batch stands ten minutes further back.")] = Priority.INTERACTIVE,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key and request again: the same job, nothing bought twice.")
@@ -66,19 +85,44 @@ def submit(
     metadata: Metadata = None,
     validate: Annotated[str, typer.Option(help="on, strict (an unknown model is refused) or off.")] = "on",
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the result and show it.")] = False,
-    timeout_s: TimeoutS = 900.0,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", metavar="FILE", help="Many: one JSON request per line; - reads standard input."),
+    ] = None,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Of a batch, leave wrong lines out.")] = False,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout-s", min=0, help="Stop waiting after so long (900; a batch: no limit).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Buy a generation: check it, put it in line, and with --wait show its result.
 
     The job is safe once its id is printed, even if the broker is down. Exit code with --wait: 0 stored, 1 failed,
     4 still running or parked.
+
+    --batch takes a file with a request per line, with the fields of POST /api/generations, and writes FILE.results.jsonl.
+    All lines are checked before the first is enqueued. The same file run again buys nothing twice, so a run that was
+    interrupted is run again; a line that shall be bought again gets an idempotencyKey of its own. Exit code 2 where lines
+    were left out.
     """
     from kiejobs.cli.values import read_input, split_pairs
     from kiejobs.kie import catalogue
     from kiejobs.producer import KieJobs
 
     jobs = KieJobs(who="cli")
+    if batch is not None:
+        from kiejobs.cli.batch import submit_batch
+
+        _refuse_beside_batch(model, input, input_json, prompt, prompt_part, idempotency_key)
+        named: dict[str, Any] = {"account": account, "priority": str(priority), "validate": validate}
+        named |= {"metadata": dict(split_pairs(metadata or (), option="--metadata"))}
+        defaults = {name: value for name, value in named.items() if value != _USUAL[name]}
+        asked = {"skip_invalid": skip_invalid, "wait": wait, "as_json": json}
+        _warn_without_broker(jobs)
+        submit_batch(jobs, batch, defaults=defaults, timeout_s=timeout_s, **asked)
+        return
+    if model is None:
+        raise InvalidInput("name a MODEL, or a file with --batch", field="MODEL", remedy="kiejobs submit --help")
     job = jobs.enqueue(
         model,
         read_input(catalogue.find(model), input or (), input_json, prompt),
@@ -87,10 +131,11 @@ def submit(
         idempotency_key=idempotency_key,
         metadata=dict(split_pairs(metadata or (), option="--metadata")),
         validate=validate,
+        prompt_parts=dict(split_pairs(prompt_part, option="--prompt-part")) if prompt_part else None,
     )
     _tell_doubts(jobs, job)
     if wait:
-        _follow_and_tell(jobs, job.id, timeout_s, as_json=json)
+        _follow_and_tell(jobs, job.id, 900.0 if timeout_s is None else timeout_s, as_json=json)
     elif json:
         render.print_json(job_document(jobs.get(job.id)))
     else:
@@ -98,25 +143,39 @@ def submit(
         render.hint(f"{render.standing(jobs.get(job.id))}. Next: kiejobs wait {job.id}")
 
 
+def _refuse_beside_batch(*given: object) -> None:
+    if any(each is not None for each in given):
+        raise InvalidInput(
+            "--batch takes its requests from the file: no model, input, prompt or key beside it",
+            field="--batch",
+            remedy="Write them into the file's lines; account, priority, metadata and validate may stand beside it.",
+        )
+
+
 def _tell_doubts(jobs: "KieJobs", job: Job) -> None:
     """Say on standard error what may go otherwise than its sender thinks."""
     for event in jobs.timeline(job.id):
         if event.kind == "warning":
             render.say(f"Warning: {event.note}", style="yellow", to=render.err())
-    if jobs.settings.broker is None and not job.ended:
+    if not job.ended:
+        _warn_without_broker(jobs)
+
+
+def _warn_without_broker(jobs: "KieJobs") -> None:
+    if jobs.settings.broker is None:
         text = "No broker is set and no `kiejobs up` runs here: the job waits in line until workers see this database."
         render.say(f"Warning: {text}", style="yellow", to=render.err())
 
 
 def show(
     job: JobId,
-    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also tell what happened, line by line.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline/--no-timeline", "-t", help="Tell what happened, line by line.")
+    ] = True,
     json: Json = False,
 ) -> None:
-    """Show where a job stands, its files, and what went wrong."""
-    from kiejobs.producer import KieJobs
-
-    jobs = KieJobs(who="cli")
+    """Show where a job stands, its files, what went wrong, and what happened: when, who, why."""
+    jobs = jobs_with(job)
     found = jobs.get(job)
     events = jobs.timeline(found.id) if timeline else None
     if json:
@@ -126,30 +185,66 @@ def show(
 
 
 def list_jobs(
+    *,
     state: Annotated[PublicState | None, typer.Option(help="Only jobs in this state.")] = None,
     phase: Annotated[JobState | None, typer.Option(help="Only jobs in this fine state.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    unsaved: Annotated[
+        bool, typer.Option("--unsaved", help="Only results that are not in storage yet, soonest to die first.")
+    ] = False,
+    tenant: Annotated[str, typer.Option(help="Whose jobs.")] = DEFAULT_TENANT,
+    all_tenants: Annotated[bool, typer.Option("--all-tenants", "-A", help="Everybody's jobs.")] = False,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first. With --unsaved, an empty list means that every result made so far is safe."""
     from kiejobs.producer import KieJobs
 
-    found = KieJobs(who="cli").list(state=state, phase=phase, model=model, limit=limit)
+    asked: dict[str, Any] = {"state": state, "phase": phase, "model": model, "limit": limit, "unsaved": unsaved}
+    if all_tenants:
+        found = KieJobs(who="cli").list_all(**asked)
+    else:
+        found = KieJobs(who="cli", tenant=_checked(tenant)).list(**asked)
     if json:
         render.print_json({"generations": [job_document(job) for job in found]})
+    elif unsaved:
+        _print_unsaved(found)
     elif not found:
         render.hint("No such jobs here. `kiejobs submit` makes one, `kiejobs doctor` says which database is read.")
     else:
-        rows = [(job.id, job.model, render.standing(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}") for job in found]
-        render.out().print(render.table(("job", "model", "state", "created (UTC)"), rows))
+        columns = ("job", "model", "state", "created (UTC)", *(["tenant"] if all_tenants else []))
+        rows = [
+            (job.id, job.model, render.standing(job), f"{job.created_at:%Y-%m-%d %H:%M:%S}", job.tenant)
+            for job in found
+        ]
+        render.out().print(render.table(columns, [row[: len(columns)] for row in rows]))
+
+
+def _checked(tenant: str) -> str:
+    from kiejobs.settings import checked_tenant
+
+    try:
+        return checked_tenant(tenant)
+    except ValueError as error:
+        raise InvalidInput(str(error), field="--tenant", given=tenant) from None
+
+
+def _print_unsaved(jobs: list[Job]) -> None:
+    if not jobs:
+        render.hint("Every result is safe: nothing waits to be stored.")
+        return
+    rows = [_unsaved_row(job, output) for job in jobs for output in job.outputs if output.state == OutputState.PENDING]
+    render.out().print(render.table(("job", "file", "link dies (UTC)", "copied so far", "why not yet"), rows))
+
+
+def _unsaved_row(job: Job, output: Output) -> tuple[str, str, str, str, str]:
+    dies = f"{output.expires_at:%Y-%m-%d %H:%M}" if output.expires_at else ""
+    return (job.id, str(output.index), dies, render.size(output.received_bytes), output.error or "being copied")
 
 
 def wait(job: JobId, timeout_s: TimeoutS = 900.0, json: Json = False) -> None:
     """Wait until a job has ended and show its result. The job goes on whether anybody waits or not."""
-    from kiejobs.producer import KieJobs
-
-    _follow_and_tell(KieJobs(who="cli"), job, timeout_s, as_json=json)
+    _follow_and_tell(jobs_with(job), job, timeout_s, as_json=json)
 
 
 def _follow_and_tell(jobs: "KieJobs", job_id: str, timeout_s: float, *, as_json: bool) -> None:
@@ -179,7 +274,8 @@ def _print_job(job: Job, events: Iterable[Event] | None) -> None:
             render.say(f"     {output.url}")
     if events is not None:
         render.say("")
-        render.out().print(render.table(("when (UTC)", "who", "what", "note"), [_event_row(event) for event in events]))
+        rows = [_event_row(event, job.created_at) for event in events]
+        render.out().print(render.table(("when (UTC)", "after", "who", "what", "note"), rows))
 
 
 def _facts(job: Job) -> list[tuple[str, str]]:
@@ -195,6 +291,7 @@ def _facts(job: Job) -> list[tuple[str, str]]:
         ("Kie's task", job.provider_task_id or ""),
         ("created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("took", f"{took:.1f} s, {render.polls(job.polls)}" if took is not None else ""),
+        ("found by", job.found_by or ""),
         ("credits", f"{float(job.credits):g}" if job.credits is not None else ""),
         *failure,
         ("metadata", ", ".join(f"{name}={value}" for name, value in job.metadata.items())),
@@ -208,7 +305,8 @@ def _file_line(output: Output) -> str:
     return f"  {output.index}  {what}  {render.size(output.size_bytes or output.received_bytes)}{role}{trouble}"
 
 
-def _event_row(event: Event) -> tuple[str, str, str, str]:
+def _event_row(event: Event, began: datetime) -> tuple[str, ...]:
     moved = f"{event.from_state or '·'} → {event.to_state}" if event.to_state else ""
     what: Any = f"{event.kind} ({moved})" if moved else event.kind
-    return (f"{event.at:%H:%M:%S.%f}"[:-3], event.who, what, event.note)
+    after = render.seconds(max((event.at - began).total_seconds(), 0.0))
+    return (f"{event.at:%m-%d %H:%M:%S.%f}"[:-3], after, event.who, what, event.note)

@@ -1,11 +1,12 @@
 """`models`: what the catalogue knows of Kie's models and their parameters."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kiejobs.cli import render
 from kiejobs.cli.render import Json, examples
+from kiejobs.documents import model_document
 from kiejobs.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -14,28 +15,55 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    lines = ("kiejobs models", "kiejobs models kling-2.6/text-to-video", "kiejobs models z-image --json")
+    lines = (
+        "kiejobs models",
+        "kiejobs models kling",
+        "kiejobs models kling-2.6/text-to-video",
+        "kiejobs models z-image --json",
+        "kiejobs models z-image --schema",
+    )
     app.command(short_help="List the known models, or show one.", epilog=examples(*lines))(models)
 
 
 def models(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="One model's id: its parameters.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="One model's id, or a part of several.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of one model's input.")] = False,
     json: Json = False,
 ) -> None:
-    """List the models whose parameters are known, or show one's. Other models of Kie's jobs API work too."""
+    """List the models whose parameters are known, or show one's. Other models of Kie's jobs API work too.
+
+    A part of an id lists the models whose ids hold it. docs/models.md has them all, by vendor.
+    """
+    from kiejobs.kie import catalogue
+    from kiejobs.settings import load
+
+    catalogue.use(load().catalogue)
+    if schema and model is None:
+        raise InvalidInput("--schema is of one model", field="--schema", remedy="kiejobs models MODEL --schema")
+    if model is None or (catalogue.find(model) is None and not schema and _holding(model)):
+        _list(_holding(model or ""), as_json=json)
+    else:
+        _one(model, as_json=json, schema_only=schema)
+
+
+def _holding(part: str) -> "list[Model]":
     from kiejobs.kie import catalogue
 
-    if model is not None:
-        _one(model, as_json=json)
-    elif json:
-        render.print_json({"models": [_document(entry) for entry in catalogue.models()]})
-    else:
-        rows = [(entry.id, entry.kind, _price(entry), _required(entry)) for entry in catalogue.models()]
-        render.out().print(render.table(("model", "makes", "credits", "needs"), rows))
-        render.hint("One model's parameters: kiejobs models MODEL")
+    return [entry for entry in catalogue.models() if part.lower() in entry.id.lower()]
 
 
-def _one(model_id: str, *, as_json: bool) -> None:
+def _list(found: "list[Model]", *, as_json: bool) -> None:
+    if as_json:
+        render.print_json({"models": [model_document(entry) for entry in found]})
+        return
+    rows = [(entry.id, entry.kind, _price(entry), _required(entry)) for entry in found]
+    render.out().print(render.table(("model", "makes", "credits", "needs"), rows))
+    render.hint("One model's parameters: kiejobs models MODEL")
+
+
+def _one(model_id: str, *, as_json: bool, schema_only: bool) -> None:
     from kiejobs.kie import catalogue
 
     entry = catalogue.find(model_id)
@@ -48,15 +76,23 @@ def _one(model_id: str, *, as_json: bool) -> None:
             remedy=(f"Did you mean {meant}? " if meant else "")
             + "`kiejobs models` lists those that are; `submit` takes others too.",
         )
-    if as_json:
-        render.print_json(_document(entry) | {"input": catalogue.schema(model_id)})
-        return
+    if schema_only:
+        render.print_json(catalogue.schema(model_id))
+    elif as_json:
+        render.print_json(model_document(entry) | {"input": catalogue.schema(model_id)})
+    else:
+        _tell(entry)
+
+
+def _tell(entry: "Model") -> None:
     render.facts(
         [
             ("model", entry.id),
             ("makes", entry.kind),
             ("status", entry.status),
             ("credits", _price(entry)),
+            ("takes", f"about {entry.typical_s:g} s" if entry.typical_s else ""),
+            ("job", _parent(entry)),
             ("note", entry.note),
             ("page", entry.doc),
             ("as of", str(entry.date)),
@@ -70,18 +106,11 @@ def _one(model_id: str, *, as_json: bool) -> None:
     render.out().print(render.table(("input", "needed", "takes", "default", "note"), rows))
 
 
-def _document(entry: "Model") -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "kind": entry.kind,
-        "vendor": entry.vendor,
-        "status": entry.status,
-        "priceCredits": entry.price_credits,
-        "typicalS": entry.typical_s,
-        "note": entry.note,
-        "doc": entry.doc,
-        "date": str(entry.date),
-    }
+def _parent(entry: "Model") -> str:
+    if entry.parent is None:
+        return ""
+    chosen = "; `--input output=N` chooses one of its outputs" if entry.parent.part or entry.parent.index else ""
+    return f"`--input job=ID` of a finished generation fills in {', '.join(sorted(entry.parent.fields))}{chosen}"
 
 
 def _price(entry: "Model") -> str:
@@ -91,7 +120,12 @@ def _price(entry: "Model") -> str:
 def _required(entry: "Model") -> str:
     if entry.withdrawn:
         return "withdrawn by Kie"
-    return ", ".join(field.name for field in entry.fields if field.must_be_given)
+    if not entry.fields:
+        return "(fields not known)"
+    needed = [field.name for field in entry.fields if field.must_be_given]
+    if entry.parent and entry.parent.fields.intersection(needed):
+        needed = ["job", *(name for name in needed if name not in entry.parent.fields)]
+    return ", ".join(needed)
 
 
 def _field_row(field: "Field") -> tuple[str, ...]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kiejobs.cli import render
-from kiejobs.cli.documents import job_document
 from kiejobs.cli.jobs import JobId
 from kiejobs.cli.render import Json, examples
-from kiejobs.errors import NotPossible
+from kiejobs.cli.whose import jobs_with
+from kiejobs.documents import account_document, job_document
+from kiejobs.errors import InvalidInput, NotPossible
 from kiejobs.jobs import Job, JobState
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 def cancel(job: JobId, json: Json = False) -> None:
     """Give a job up. Kie has no cancel: what it has taken is billed, and this says so."""
-    _tell(_jobs().cancel(job), as_json=json)
+    _tell(_with(job).cancel(job), as_json=json)
 
 
 def retry(
@@ -51,9 +52,16 @@ def retry(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
     json: Json = False,
 ) -> None:
-    """Try again: store the result again for free while Kie has it, else buy a new generation, which needs --pay."""
-    jobs = _jobs()
+    """Try again: store the result again for free while Kie has it, else buy a new generation, which needs --pay.
+
+    With --pay, a job whose result was no result, or gone, is bought again at once.
+    """
+    from kiejobs.db.orders import FRUITLESS
+
+    jobs = _with(job)
     try:
+        if pay and jobs.get(job).reason in FRUITLESS:
+            raise NotPossible(f"retrying job {job} buys a new generation", remedy="--pay")
         found = jobs.retry(job)
     except NotPossible as error:
         if not (pay and error.remedy):
@@ -71,13 +79,13 @@ def adopt(
     json: Json = False,
 ) -> None:
     """Name the task of an unconfirmed job. A worker reads the task's record and adopts it if everything agrees."""
-    found = _jobs().adopt(job, task_id)
+    found = _with(job).adopt(job, task_id)
     _tell(found, as_json=json, hint=f"A worker reads Kie's record now. Next: kiejobs show {found.id} --timeline")
 
 
 def refresh(job: JobId, json: Json = False) -> None:
     """Have a worker look at Kie's record now instead of at the next due time."""
-    found = _jobs().refresh(job)
+    found = _with(job).refresh(job)
     _tell(found, as_json=json, hint="" if found.ended else f"A worker looks now. Next: kiejobs show {found.id}")
 
 
@@ -87,9 +95,17 @@ def accounts(
     resume: Annotated[str | None, typer.Option(metavar="ACCOUNT", help="End this account's pause now.")] = None,
     json: Json = False,
 ) -> None:
-    """Show each account: paused or not and why, its balance, what nobody can explain, and the creates free now."""
+    """Show each account: paused or not and why, its balance, what nobody can explain, and the creates free now.
+
+    What was spent is every tenant's, because tenants share accounts.
+    """
     jobs = _jobs()
     if resume is not None:
+        known = [account.name for account in jobs.accounts()]
+        if resume not in known:
+            raise InvalidInput(
+                f"there is no account {resume}", field="--resume", given=resume, allowed=", ".join(known) or "none yet"
+            )
         jobs.resume(resume)
     found = jobs.accounts()
     if json:
@@ -106,7 +122,15 @@ def accounts(
 def _jobs() -> "KieJobs":
     from kiejobs.producer import KieJobs
 
-    return KieJobs(who=f"cli {getpass.getuser()}")
+    return KieJobs(who=_who())
+
+
+def _with(job: str) -> "KieJobs":
+    return jobs_with(job, who=_who())
+
+
+def _who() -> str:
+    return f"cli {getpass.getuser()}"
 
 
 def _tell(job: Job, *, as_json: bool, hint: str = "") -> None:
@@ -125,6 +149,8 @@ def _print_account(account: "Account") -> None:
     paused = f"creates paused ({account.pause_code}): {account.pause_note}" if account.pause_code else ""
     until = f"{account.paused_until:%Y-%m-%d %H:%M:%S} UTC" if account.pause_code and account.paused_until else ""
     drift = f"{account.drift_credits:g} credits left the balance unexplained" if account.drift_credits else ""
+    if account.drift_credits and account.drift_credits < 0:
+        drift = f"{-account.drift_credits:g} credits more than the creates have left, as after a top-up or a refund"
     render.facts(
         [
             ("account", account.name),
@@ -133,18 +159,23 @@ def _print_account(account: "Account") -> None:
             ("models off", "; ".join(f"{model}: {why}" for model, why in account.models_paused)),
             ("credits", f"{account.credits:g}" if account.credits is not None else "not read yet"),
             ("drift", drift),
+            ("unfinished", f"{account.unfinished} job{'' if account.unfinished == 1 else 's'}"),
+            ("key", "none in this environment" if account.free_creates is None else ""),
             ("free now", f"{account.free_creates} creates" if account.free_creates is not None else ""),
         ]
     )
 
 
 def _print_spend(jobs: "KieJobs", days: int) -> None:
+    from kiejobs.db import spend
+
     rows = [
-        (one.day, one.model, str(one.creates), f"{one.credits:f}", str(one.unknown)) for one in jobs.spend(days=days)
+        (one.day, one.tenant, one.model, str(one.creates), f"{one.credits:f}", str(one.unknown))
+        for one in spend.totals(jobs.database, days=days)
     ]
     render.say("")
-    render.out().print(render.table(("day (UTC)", "model", "creates", "credits", "cost unknown"), rows))
-    unknown = jobs.unknown_spend()
+    render.out().print(render.table(("day (UTC)", "tenant", "model", "creates", "credits", "cost unknown"), rows))
+    unknown = spend.unknown(jobs.database)
     if unknown:
         render.say(f"\n{len(unknown)} create call(s) may have cost something that nobody knows:")
         for one in unknown:
@@ -152,22 +183,9 @@ def _print_spend(jobs: "KieJobs", days: int) -> None:
 
 
 def _document(jobs: "KieJobs", found: "tuple[Account, ...]", days: int | None) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "accounts": [
-            {
-                "name": one.name,
-                "pausedUntil": one.paused_until.isoformat() if one.paused_until else None,
-                "pauseCode": one.pause_code,
-                "pauseNote": one.pause_note,
-                "modelsPaused": dict(one.models_paused),
-                "credits": one.credits,
-                "checkedAt": one.checked_at.isoformat() if one.checked_at else None,
-                "driftCredits": one.drift_credits,
-                "freeCreates": one.free_creates,
-            }
-            for one in found
-        ]
-    }
+    from kiejobs.db import spend
+
+    document: dict[str, Any] = {"accounts": [account_document(one) for one in found]}
     if days is not None:
         document["spend"] = [
             {
@@ -178,10 +196,10 @@ def _document(jobs: "KieJobs", found: "tuple[Account, ...]", days: int | None) -
                 "credits": float(one.credits),
                 "unknown": one.unknown,
             }
-            for one in jobs.spend(days=days)
+            for one in spend.totals(jobs.database, days=days)
         ]
         document["unknownSpend"] = [
             {"generationId": one.job_id, "model": one.model, "state": one.state, "sentAt": one.sending_at.isoformat()}
-            for one in jobs.unknown_spend()
+            for one in spend.unknown(jobs.database)
         ]
     return document

@@ -28,6 +28,8 @@ def _console(*, stderr: bool) -> "Console":
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if console.is_dumb_terminal:  # it cannot draw again what it has drawn: for us, a file
+        console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, force_terminal=False)
     if not console.is_terminal:
         console.width = 1000  # a file has no edge to cut ids at
     return console
@@ -106,6 +108,18 @@ def size(count: int | None) -> str:
     return f"{amount:.1f} GB"
 
 
+def seconds(seconds: float) -> str:
+    """Say a time in its two greatest units."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
+
+
 def standing(job: Job) -> str:
     """Say in a few words where a job stands, for a person who watches it."""
     match job.phase:
@@ -143,7 +157,9 @@ def polls(count: int) -> str:
 
 def _copied(job: Job) -> str:
     stored = [output for output in job.outputs if output.state is OutputState.STORED]
-    return f"{len(stored)} of {len(job.outputs)} file{'' if len(job.outputs) == 1 else 's'}, {size(copied_bytes(job))}"
+    whole = "" if job.ended or total_bytes(job) is None else f" of {size(total_bytes(job))}"
+    files = f"{len(stored)} of {len(job.outputs)} file{'' if len(job.outputs) == 1 else 's'}"
+    return f"{files}, {size(copied_bytes(job))}{whole}"
 
 
 def copied_bytes(job: Job) -> int:
@@ -151,13 +167,25 @@ def copied_bytes(job: Job) -> int:
     return sum(output.size_bytes or output.received_bytes for output in job.outputs)
 
 
-def without_password(url: str) -> str:
-    """Return an address without the password in it."""
-    from urllib.parse import urlsplit
+def total_bytes(job: Job) -> int | None:
+    """Count the bytes of all of a job's results; None while a source has not said how many it has."""
+    sizes = [output.size_bytes or output.expected_bytes for output in job.outputs]
+    return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
-    parts = urlsplit(url)
-    secret = f":{parts.password}@" if parts.password else ""
-    return url.replace(secret, ":***@", 1) if secret else url
+
+def far(job: Job) -> float | None:
+    """Say how far a job is, from 0 to 1, where Kie or the file server tells; None where nobody knows."""
+    whole = total_bytes(job) if job.phase is JobState.STORING else None
+    if whole:
+        return min(copied_bytes(job) / whole, 1.0)
+    return job.progress if job.phase is JobState.WAITING else None
+
+
+def without_password(url: str) -> str:
+    """Return an address without the passwords in it."""
+    from kiejobs.redaction import Redaction, passwords_of
+
+    return Redaction(passwords_of(url)).clean(url)
 
 
 def program() -> str:

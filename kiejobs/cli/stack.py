@@ -1,4 +1,4 @@
-"""The programs that one kiejobs consists of, as values: workers, schedule, dashboard, simulator.
+"""The programs that one kiejobs consists of, as values: workers, schedule, gateway, dashboard, simulator.
 
 The commands are those that the documentation gives for production; only the environment differs. The order of ending is
 here too: workers give back what they hold while the broker still listens.
@@ -13,7 +13,7 @@ from kiejobs.cli.ports import LOOPBACK
 from kiejobs.cli.processes import Program
 from kiejobs.nudge import COPY_QUEUES, QUICK_QUEUES
 
-QUICK, COPIES, BEAT, FLOWER, SIMULATOR = "quick", "copies", "beat", "flower", "simulator"
+QUICK, COPIES, BEAT, GATEWAY, FLOWER, SIMULATOR = "quick", "copies", "beat", "gateway", "flower", "simulator"
 WORKERS_STOP, OTHERS_STOP, BROKER_STOPS = range(3)
 """Ranks of ending."""
 WORKERS_STOP_WITHIN_S = 12.0
@@ -50,6 +50,11 @@ class Stack:
         config = environment.checkout() / "flowerconfig.py"
         return self._celery(FLOWER, ("flower", f"--conf={config}", f"--port={port}"), OTHERS_STOP)
 
+    def gateway(self, port: int) -> Program:
+        """Return the HTTP API, on loopback."""
+        command = (sys.executable, "-m", "kiejobs.cli", "gateway", "--host", LOOPBACK, "--port", str(port))
+        return Program(GATEWAY, command, self.environment, self.folder, OTHERS_STOP)
+
     def simulator(self, port: int, files_port: int) -> Program:
         """Return a local Kie."""
         ports = ("--host", LOOPBACK, "--port", str(port), "--files-port", str(files_port))
@@ -66,5 +71,6 @@ def simulator_settings(port: int, files_port: int) -> dict[str, str]:
     return {
         "KIE_API_KEY": SIMULATOR_KEY,
         "KIE_BASE_URL": f"http://{LOOPBACK}:{port}",
+        "KIE_UPLOAD_URL": f"http://{LOOPBACK}:{port}",
         "KIEJOBS_EGRESS_ALLOW": f"{LOOPBACK}:{files_port}",
     }

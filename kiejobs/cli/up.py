@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kiejobs.cli.processes import Program, Supervisor
     from kiejobs.settings import Settings
 
-_FLOWER_PORT, _SIMULATOR_PORT, _FILES_PORT = 5555, 8788, 8789
+_GATEWAY_PORT, _FLOWER_PORT, _SIMULATOR_PORT, _FILES_PORT = 8787, 5555, 8788, 8789
 _READY_WITHIN_S = 60.0
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan")
 
@@ -57,35 +57,40 @@ class _Plan:
 
 
 def up(
+    *,
     simulator: Annotated[
         bool | None,
         typer.Option("--simulator/--no-simulator", help="Run the local Kie. Default: unless a key is set."),
     ] = None,
+    gateway_port: Annotated[int | None, typer.Option(help="The HTTP API's port. Default: 8787, or a free one.")] = None,
     flower_port: Annotated[int | None, typer.Option(help="The dashboard's port. Default: 5555, or a free one.")] = None,
     simulator_port: Annotated[int | None, typer.Option(help="Default: 8788, or a free one.")] = None,
     files_port: Annotated[int | None, typer.Option(help="Of the simulator's files. Default: 8789, or free.")] = None,
     json: Json = False,
 ) -> None:
-    """Run it all here: broker, schema, two workers, beat, Flower, and the simulator unless a key is set.
+    """Run it all here: broker, schema, two workers, beat, gateway, Flower, and the simulator unless a key is set.
 
     Other commands in this folder find it by themselves. Ctrl-C ends everything. For development: production runs the
     same processes under a supervisor of its own.
     """
     from kiejobs.cli import environment
     from kiejobs.cli.processes import StopAsked, Supervisor
+    from kiejobs.kie import catalogue
     from kiejobs.settings import load
 
     settings = load()
+    catalogue.use(settings.catalogue)
     environment.checkout()
     with_simulator = simulator if simulator is not None else not settings.keys
-    environment.require(["obstore", "flower", *(["fastapi"] if with_simulator else [])])
+    environment.require(["obstore", "flower", "fastapi", "jinja2", "uvicorn"])
     folder = _data_dir(settings)
     with _only_one(folder):
         _keep_toys_and_jobs_apart(settings, folder, simulator=with_simulator)
         lines = _Lines(as_json=json)
         with suppress(StopAsked), Supervisor(lines.show) as programs:
             try:
-                _run(programs, settings, folder, lines, _Asked(with_simulator, flower_port, simulator_port, files_port))
+                asked = _Asked(with_simulator, gateway_port, flower_port, simulator_port, files_port)
+                _run(programs, settings, folder, lines, asked)
             except StopAsked:
                 lines.say("\nStopping …")
                 raise
@@ -115,6 +120,7 @@ def _keep_toys_and_jobs_apart(settings: "Settings", folder: Path, *, simulator: 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     simulator: bool
+    gateway_port: int | None
     flower_port: int | None
     simulator_port: int | None
     files_port: int | None
@@ -166,11 +172,15 @@ def _plan(settings: "Settings", folder: Path, broker_url: str, broker_kind: str,
     ours["KIEJOBS_LOG_FORMAT"] = settings.log_format or "text"
     login = settings.flower_auth.get_secret_value() if settings.flower_auth else f"kiejobs:{secrets.token_urlsafe(9)}"
     ours["KIEJOBS_FLOWER_AUTH"] = login
-    ports = {stack.FLOWER: free_port(asked=asked.flower_port, preferred=_FLOWER_PORT)}
+    ports = {
+        stack.GATEWAY: free_port(asked=asked.gateway_port, preferred=_GATEWAY_PORT),
+        stack.FLOWER: free_port(asked=asked.flower_port, preferred=_FLOWER_PORT),
+    }
     addresses: dict[str, Any] = {
         "pid": os.getpid(),
         "broker_url": broker_url,
         "broker": broker_kind,
+        "gateway_url": f"http://{LOOPBACK}:{ports[stack.GATEWAY]}",
         "flower_url": f"http://{LOOPBACK}:{ports[stack.FLOWER]}",
     }
     notes = [] if settings.flower_auth else [f"Flower's login, made for this run: {login}"]
@@ -179,6 +189,11 @@ def _plan(settings: "Settings", folder: Path, broker_url: str, broker_kind: str,
         files = free_port(asked=asked.files_port, preferred=_FILES_PORT)
         ports[stack.SIMULATOR] = api
         ours |= stack.simulator_settings(api, files)
+        yours = [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in sorted(settings.egress_allow)
+        ]
+        ours["KIEJOBS_EGRESS_ALLOW"] = ",".join([ours["KIEJOBS_EGRESS_ALLOW"], *yours])
+        ours["KIEJOBS_PUBLIC_URL"] = settings.public_url or str(addresses["gateway_url"])  # this Kie can call back
         worthless = {name: {"key": f"{stack.SIMULATOR_KEY}-{name}"} for name in settings.accounts}
         ours["KIEJOBS_ACCOUNTS"] = jsonlib.dumps(worthless)
         addresses |= {"simulator_url": f"http://{LOOPBACK}:{api}", "files_url": f"http://{LOOPBACK}:{files}"}
@@ -189,7 +204,7 @@ def _plan(settings: "Settings", folder: Path, broker_url: str, broker_kind: str,
         notes.append("No key is set and no simulator runs: jobs wait.")
     given = environment.with_checkout(environment.inherited()) | ours
     made = stack.Stack(given, Path.cwd())
-    programs = [*made.workers(), made.beat(), made.flower(ports[stack.FLOWER])]
+    programs = [*made.workers(), made.beat(), made.gateway(ports[stack.GATEWAY]), made.flower(ports[stack.FLOWER])]
     if stack.SIMULATOR in ports:
         programs.insert(0, made.simulator(ports[stack.SIMULATOR], files))
     return _Plan(programs, addresses, ports, notes)
@@ -254,6 +269,7 @@ class _Lines:
             with self._lock:
                 render.print_json(_document(plan))
         shown = [
+            ("gateway", plan.addresses["gateway_url"]),
             ("Flower", plan.addresses["flower_url"]),
             ("simulator", plan.addresses.get("simulator_url")),
             ("broker", f"{render.without_password(plan.addresses['broker_url'])} ({plan.addresses['broker']})"),
@@ -272,7 +288,7 @@ class _Lines:
 def _document(plan: _Plan) -> dict[str, Any]:
     """The addresses with the JSON keys of the other commands."""
     words = {"pid": "pid", "broker_url": "brokerUrl", "broker": "broker", "flower_url": "flowerUrl"}
-    words |= {"simulator_url": "simulatorUrl", "files_url": "filesUrl"}
+    words |= {"gateway_url": "gatewayUrl", "simulator_url": "simulatorUrl", "files_url": "filesUrl"}
     return {words[name]: value for name, value in plan.addresses.items()} | {"notes": plan.notes}
 
 

@@ -1,7 +1,8 @@
 """`--input key=value` and its relatives: what a person types, as the values that the model takes.
 
 The catalogue's type of the field decides (`duration=5` stays the text "5" where the field is text). What is no JSON
-where JSON is wanted stays text, so that the check of the input names the field and what it allows.
+where JSON is wanted stays text, so that the check of the input names the field and what it allows. `key=@file` hands a
+file in.
 """
 
 import json
@@ -21,14 +22,33 @@ def read_input(model: Model | None, pairs: Iterable[str], document: str | None, 
     given = _document(document) if document else {}
     if prompt is not None:
         given["prompt"] = prompt
-    types = {field.name: field.type for field in model.fields} if model else {}
+    types: dict[str, str] = {"output": "integer"} if model and model.parent else {}
+    types |= {field.name: field.type for field in model.fields} if model else {}
     for name, text in split_pairs(pairs, option="--input"):
         given[name] = value_of(text, types.get(name, "any"))
     return given
 
 
+def _files(text: str, kind: str) -> Any:
+    """Read `@path`, or `@path,@path` for a list: files that are handed in with the request. `@@` is a plain `@`."""
+    paths = [Path(name.removeprefix("@")).expanduser() for name in text.split(",@")]
+    for path in paths:
+        if not path.is_file():
+            raise InvalidInput(
+                f"there is no file {path}",
+                field="--input",
+                given=text,
+                allowed="@ and the path of a file; @@ for a text that begins with @",
+            )
+    return paths if kind == "array" or len(paths) > 1 else paths[0]
+
+
 def value_of(text: str, kind: str) -> Any:
     """Read one value of a field of this type; `any` is JSON if it is true, false, a list or an object, else text."""
+    if text.startswith("@@"):
+        return text[1:]
+    if text.startswith("@"):
+        return _files(text, kind)
     if kind == "string":
         return text
     try:

@@ -84,4 +84,14 @@ class JobLine:
             self._spinner = Spinner("dots")
         words = render.standing(self._job) if self._job else "looking"
         self._spinner.update(text=render.clean(f"{words}   {self._elapsed_s():.0f} s"))
-        return self._spinner
+        far = render.far(self._job) if self._job else None
+        return self._spinner if far is None else _beside_bar(self._spinner, far)
+
+
+def _beside_bar(spinner: "Spinner", far: float) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(total=1.0, completed=far, width=24), spinner)
+    return grid

@@ -5,26 +5,29 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from kiejobs import errors
+from kiejobs import __version__, errors
 from kiejobs.cli import render
 from kiejobs.cli.app import app
-from kiejobs.cli.documents import job_document
 from kiejobs.cli.exits import exit_code_of, exit_code_of_job
 from kiejobs.cli.values import read_input, split_pairs, value_of
+from kiejobs.documents import job_document
 from kiejobs.errors import InvalidInput, KieJobsError, Reason
 from kiejobs.jobs import Job, JobState, Output, OutputState
 from kiejobs.kie import catalogue
 from kiejobs.producer import KieJobs
 from kiejobs.settings import Settings
+from tests.factories import alter_outputs, make_job
 
 KLING = "kling-2.6/text-to-video"
 GOOD = ("--prompt", "a cat", "-i", "duration=5", "-i", "sound=false", "-i", "aspect_ratio=1:1")
@@ -88,6 +91,12 @@ def test_the_catalogue_decides_over_each_field() -> None:
     """Kling's duration is text that looks like a number; its sound is a boolean."""
     given = read_input(catalogue.find(KLING), ["duration=5", "sound=true", "new_field=[1]"], None, "a cat = a cat")
     assert given == {"prompt": "a cat = a cat", "duration": "5", "sound": True, "new_field": [1]}
+
+
+def test_which_output_is_meant_is_typed_as_a_number() -> None:
+    """`--input output=2` of an operation on an earlier job; elsewhere a field of that name is what the model takes."""
+    assert read_input(catalogue.find("suno/wav"), ["job=0f3c", "output=2"], None, None) == {"job": "0f3c", "output": 2}
+    assert read_input(catalogue.find(KLING), ["output=2"], None, None) == {"output": "2"}
 
 
 def test_what_is_typed_later_wins(tmp_path: Path) -> None:
@@ -200,6 +209,24 @@ def test_a_job_is_submitted_listed_and_shown() -> None:
     assert "queued, place 1 in line" in run("show", job_id, "--timeline").stdout
 
 
+def test_what_is_not_stored_yet_is_listed_and_all_safe_is_said() -> None:
+    """The list of results that could still be lost: which file, until when, and why."""
+    safe = run("list", "--unsaved")
+    assert (safe.exit_code, safe.stdout) == (0, "")
+    assert "Every result is safe" in safe.stderr
+    jobs = KieJobs(Settings(_env_file=None))
+    made = make_job(jobs.database, JobState.STORING)
+    dies = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+    alter_outputs(jobs.database, made.id, error="the bucket does not exist", expires_at=dies)
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["list", "--unsaved"]).stdout
+    assert made.id in shown
+    assert "2030-01-02 03:04" in shown
+    assert "the bucket does not exist" in shown
+    (document,) = parsed(run("list", "--unsaved", "--json"))["generations"]
+    assert document["outputs"][0]["expiresAt"] == dies.isoformat()
+    assert parsed(run("list", "--unsaved", "--json", "--state", "success")) == {"generations": []}
+
+
 def test_the_same_key_gives_the_same_job_and_another_request_is_refused() -> None:
     """Idempotency as in Python."""
     first = run("submit", KLING, *GOOD, "--idempotency-key", "order-42").stdout
@@ -258,6 +285,20 @@ def test_models_lists_all_and_describes_one() -> None:
     wrong = run("models", "kling-2.6/text-to-vido")
     assert wrong.exit_code == 2
     assert KLING in wrong.stderr
+
+
+def test_a_part_of_an_id_lists_the_models_that_hold_it() -> None:
+    """Whatever the case; the schema alone is for one model."""
+    listed = parsed(run("models", "SEEDANCE-2", "--json"))["models"]
+    assert {"bytedance/seedance-2", "bytedance/seedance-2-fast"} <= {model["id"] for model in listed}
+    assert all("seedance-2" in model["id"] for model in listed)
+    (row,) = [line for line in run("models", "veo3/extend").stdout.splitlines() if line.startswith("job ")]
+    assert "job=ID" in row
+    (row,) = [line.split() for line in run("models", "suno/w").stdout.splitlines() if line.startswith("suno/wav")]
+    assert row[-1] == "job", "what one of our jobs fills in is nothing that a person needs to know"
+    assert parsed(run("models", KLING, "--schema"))["properties"]["duration"]
+    assert run("models", "seedance-", "--schema").exit_code == 2
+    assert run("models", "--schema").exit_code == 2
 
 
 def test_migrate_says_what_it_did() -> None:
@@ -329,3 +370,64 @@ def test_the_doctor_stops_at_settings_that_cannot_be_used(monkeypatch: pytest.Mo
     result = run("doctor", "--json")
     assert result.exit_code == 2
     assert parsed(result)["checks"][0]["name"] == "settings"
+
+
+@pytest.mark.parametrize(("found_by", "level"), [(None, "ok"), ("poll", "note"), ("callback", "ok")])
+def test_the_doctor_says_when_callbacks_are_on_and_none_arrives(sqlite, tmp_path, monkeypatch, found_by, level):
+    """Counted from the jobs of the last day: by whom their end was found."""
+    from kiejobs.jobs import JobState
+    from tests.factories import make_job
+
+    monkeypatch.setenv("KIEJOBS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("KIEJOBS_PUBLIC_URL", "https://gate.example")
+    if found_by:
+        make_job(sqlite, JobState.SUCCESS, found_by=found_by)
+    (check,) = [one for one in parsed(run("doctor", "--json"))["checks"] if one["name"] == "callbacks"]
+    assert (check["level"], (found_by or "none yet") in check["message"]) == (level, True), check
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "said"),
+    [
+        (
+            {"ready": True, "version": __version__, "parts": {"broker": {"ok": True, "detail": "answers"}}},
+            "ok",
+            "broker",
+        ),
+        ({"ready": True, "version": "0.0.1", "parts": {}}, "note", "runs version 0.0.1"),
+        (
+            {"ready": False, "version": __version__, "parts": {"broker": {"ok": False, "detail": "gone"}}},
+            "note",
+            "broker: gone",
+        ),
+        ({"hello": "world"}, "note", "does not answer as a gateway's"),
+        (None, "note", "does not answer as a gateway's"),
+    ],
+)
+def test_the_doctor_asks_the_gateway_what_it_misses(tmp_path, monkeypatch, answer, level, said):
+    """Reachable, ready part by part, and of the same version; where no gateway is known, nothing is said."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = json.dumps(answer).encode()
+            self.send_response(200 if answer and answer.get("ready") else 503)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("KIEJOBS_DATA_DIR", str(tmp_path))
+    assert not [one for one in parsed(run("doctor", "--json"))["checks"] if one["name"] == "gateway"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        if answer is None:
+            server.shutdown()
+            server.server_close()
+        monkeypatch.setenv("KIEJOBS_PUBLIC_URL", f"http://127.0.0.1:{port}")
+        (check,) = [one for one in parsed(run("doctor", "--json"))["checks"] if one["name"] == "gateway"]
+        if answer is not None:
+            server.shutdown()
+    assert (check["level"], said in check["message"]) == (level, True), check

@@ -1,6 +1,7 @@
 """A person's orders from the command line: what is asked, what is said, how it ends."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from typer.testing import CliRunner
 
 from kiejobs.cli.app import app
 from kiejobs.db.session import Database
-from kiejobs.jobs import JobState
+from kiejobs.jobs import JobState, OutputState
+from kiejobs.lifecycle import Event
 from tests.factories import job_row, make_job, pause_account
 
 
@@ -39,6 +41,36 @@ def test_retry_asks_before_it_pays(run, sqlite):
     assert row.approved_by.startswith("cli ")
 
 
+def test_who_pays_for_a_result_that_is_none_is_asked_and_buys(run, sqlite):
+    """Storing it again would fail again; without --pay it is tried all the same, for free."""
+    path = (Event.SENT, Event.ACCEPTED, Event.PRODUCED, Event.UNSTORABLE)
+    given = {"path": path, "outputs_state": OutputState.FAILED, "reason": "result_invalid"}
+    jobs = [make_job(sqlite, JobState.FAIL, **given) for _ in range(2)]
+    assert run("retry", jobs[0].id).exit_code == 0
+    assert run("retry", jobs[1].id, "--pay", answer="n\n").exit_code == 2
+    assert [job_row(sqlite, job.id).state for job in jobs] == ["storing", "fail"]
+    assert run("retry", jobs[1].id, "--pay", answer="y\n").exit_code == 0
+    assert job_row(sqlite, jobs[1].id).state == "queued"
+
+
+def test_every_tenants_jobs_are_within_reach(run, sqlite):
+    """Who has the command line has the database, and alerts are about everybody's jobs."""
+    mine, theirs = make_job(sqlite), make_job(sqlite, JobState.UNCONFIRMED, tenant="shop")
+
+    def listed(*words: str) -> list[str]:
+        return [one["generationId"] for one in json.loads(run("list", "--json", *words).stdout)["generations"]]
+
+    assert (listed(), listed("--tenant", "shop")) == ([mine.id], [theirs.id])
+    assert sorted(listed("--all-tenants")) == sorted([mine.id, theirs.id])
+    assert re.search(rf"{theirs.id}.* shop\b", run("list", "-A").output)
+    assert run("list", "--tenant", "no such!").exit_code == 2
+    assert "nobody knows" in run("show", theirs.id).output
+    assert run("adopt", theirs.id, "f" * 32).exit_code == 0
+    assert run("cancel", theirs.id).exit_code == 0
+    assert job_row(sqlite, theirs.id).state == "canceled"
+    assert json.loads(run("accounts", "--spend", "--json").stdout)["spend"][0]["tenant"] == "shop"
+
+
 def test_adopt_is_for_unconfirmed_jobs(run, sqlite):
     """Any other job says why not, with exit code 2."""
     assert run("adopt", make_job(sqlite, JobState.WAITING).id, "f" * 32).exit_code == 2
@@ -60,6 +92,18 @@ def test_accounts_say_why_they_are_paused(run, sqlite):
     pause_account(sqlite)
     assert "creates paused (402)" in run("accounts").output
     assert "creates go on" in run("accounts", "--resume", "default").output
+    slip = run("accounts", "--resume", "defualt")
+    assert (slip.exit_code, "default" in slip.output) == (2, True)
+    assert "defualt" not in run("accounts").output  # nor is it an account from now on
+
+
+def test_an_account_that_only_a_job_names_is_listed_without_a_key(run, sqlite, monkeypatch):
+    """Mostly a slip of the pen; its job waits for ever."""
+    monkeypatch.setenv("KIE_API_KEY", "key-of-the-test")
+    make_job(sqlite, account="studoi")
+    told = run("accounts").output.partition("studoi")
+    assert "key" not in told[0]
+    assert re.search(r"unfinished\s+1 job\nkey\s+none in this environment", told[2])
 
 
 def test_spend_is_summed_up_and_the_unknown_is_listed(run, sqlite):
@@ -90,3 +134,28 @@ def test_messages_are_listed_and_sent_again(run, sqlite):
     assert (found["type"], found["attempts"]) == ("generation.failed", 9)
     again = json.loads(run("deliveries", "--resend", found["id"], "--json").stdout)["deliveries"][0]
     assert (again["state"], again["attempts"]) == ("pending", 0)
+
+
+def test_the_address_of_all_jobs_is_set_shown_and_taken_away(run, sqlite):
+    """Also in its JSON; a private address is refused as wrong input."""
+    url = "https://service.example/kiejobs"
+    assert f"{url}  told of jobs that name no address" in run("deliveries", "default", url).output
+    assert url not in run("deliveries", "default", "--tenant", "shop").output
+    assert run("deliveries", "--tenant", "NO TENANT").exit_code == 2
+    (shown,) = json.loads(run("deliveries", "default", "--json").stdout)["addresses"]
+    assert shown == {"url": url, "isDefault": True, "disabledAt": None, "gaveUp": 0}
+    assert run("deliveries", "default", "http://10.0.0.1/x").exit_code == 2
+    assert json.loads(run("deliveries", "default", "--none", "--json").stdout) == {"addresses": []}
+
+
+def test_a_disabled_address_is_shown_and_enabled(run, sqlite):
+    """It answered 410; a person decides that it may be asked again."""
+    from kiejobs.db import endpoints
+
+    url = "https://service.example/gone"
+    with sqlite.write() as tx:
+        endpoints.disable(tx, "default", url)
+    assert "disabled since" in run("deliveries", "default").output
+    assert run("deliveries", "enable", url).exit_code == 0
+    assert url not in run("deliveries", "default").output
+    assert run("deliveries", "enable", url).exit_code == 2

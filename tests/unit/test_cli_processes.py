@@ -31,7 +31,7 @@ def inherited() -> dict[str, str]:
     return environment.with_checkout(environment.inherited())
 
 
-def eventually(true: Callable[[], bool], within_s: float = 10.0) -> bool:
+def eventually(true: Callable[[], bool], within_s: float = 60.0) -> bool:
     """Whether something becomes true in time."""
     until = time.monotonic() + within_s
     waiter = subprocess.Popen(["sleep", str(within_s)])

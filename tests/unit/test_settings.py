@@ -87,7 +87,7 @@ def test_names_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, folder:
 
 def test_every_field_has_a_name_and_a_description() -> None:
     """What the page of settings is made from."""
-    assert all(name.startswith(("KIE_", "KIEJOBS_", "AWS_")) for name in names())
+    assert all(name.startswith(("KIE_", "KIEJOBS_", "AWS_", "OTEL_")) for name in names())
     assert len(set(names())) == len(names())
     assert all(info.description for info in Settings.model_fields.values())
     assert environment_name("http_timeout_s") == "KIEJOBS_HTTP_TIMEOUT_S"
@@ -123,6 +123,9 @@ def test_the_environment_goes_before_dotenv(monkeypatch: pytest.MonkeyPatch, fol
         ("KIE_UPLOAD_URL", "ftp://kie"),
         ("KIEJOBS_CELERY_TENANT", "Team A"),
         ("KIEJOBS_EGRESS_ALLOW", "127.0.0.1"),
+        ("KIEJOBS_SWEEP_INTERVAL_S", "31"),
+        ("KIEJOBS_SWEEP_INTERVAL_S", "0.1"),
+        ("KIEJOBS_SWEEP_GRACE_S", "61"),
     ],
 )
 def test_a_wrong_value_stops_the_process_and_names_its_setting(
