@@ -1,5 +1,5 @@
 # One image for every process of ours; docker-compose.yml says which command runs where. No secret is in it: keys come
-# from the environment. It writes nothing outside /tmp, so it runs with a read-only root.
+# from the environment. It writes nothing outside /tmp and, where a volume is mounted, /data: it runs with a read-only root.
 
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -13,7 +13,8 @@ RUN /opt/kiejobs/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 kiejobs \
-    && useradd --uid 10001 --gid kiejobs --no-create-home --home-dir /tmp --shell /usr/sbin/nologin kiejobs
+    && useradd --uid 10001 --gid kiejobs --no-create-home --home-dir /tmp --shell /usr/sbin/nologin kiejobs \
+    && install --directory --owner=kiejobs --group=kiejobs --mode=0700 /data
 COPY --from=build /opt/kiejobs /opt/kiejobs
 # `workers` and the two configurations are deployed, not installed: such names must not land in site-packages.
 WORKDIR /app

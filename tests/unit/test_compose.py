@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from kiejobs import settings
+from kiejobs.kie.families import FAMILIES
 from kiejobs.nudge import QUEUES
 
 TOP = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ SECRETS = {
     "KIEJOBS_CALLBACK_SECRET",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
 }
 
 
@@ -72,14 +74,23 @@ def test_every_variable_that_is_ours_is_a_setting():
 @pytest.mark.parametrize("name", WORKERS)
 def test_every_setting_reaches_the_workers(name):
     """What somebody writes into `.env` must not be lost on the way."""
-    elsewhere = OF_ONE_MACHINE | {"KIEJOBS_FLOWER_AUTH"}
+    elsewhere = OF_ONE_MACHINE | {"KIEJOBS_FLOWER_AUTH", "KIEJOBS_GATEWAY_KEYS"}
     assert set(settings.names()) - elsewhere - set(WORKERS[name]["environment"]) == set()
 
 
-@pytest.mark.parametrize("name", sorted(OURS.keys() - WORKERS.keys()))
+@pytest.mark.parametrize("name", sorted(OURS.keys() - WORKERS.keys() - {"gateway"}))
 def test_only_workers_hold_keys(name):
     """Schedule, dashboard, migration and simulator work without them."""
     assert SECRETS & set(OURS[name].get("environment", {})) == set()
+
+
+def test_the_gateway_cannot_buy_and_asks_for_keys():
+    """It signs links and checks signatures, so it holds those secrets; published on 127.0.0.1 alone."""
+    gateway = SERVICES["gateway"]
+    assert "KIE_API_KEY" not in gateway["environment"]
+    assert "KIEJOBS_WEBHOOK_SECRETS" not in gateway["environment"]
+    assert gateway["environment"]["KIEJOBS_GATEWAY_KEYS"].startswith("${KIEJOBS_GATEWAY_KEYS:?")
+    assert _published(gateway) == ["127.0.0.1:8787:8787"]
 
 
 def test_beat_keeps_the_interval_that_the_workers_know():
@@ -95,6 +106,18 @@ def test_no_secret_is_written_into_the_file():
                 assert re.search(r"\$\{\w+:\?set [^}]+\}", value), name
 
 
+def test_the_broker_asks_for_a_password():
+    """Whoever reaches it can buy. The health check gives it, and looks at the answer: redis-cli ends well in any case."""
+    redis = SERVICES["redis"]
+    password = redis["command"][redis["command"].index("--requirepass") + 1]
+    assert password.startswith("${REDIS_PASSWORD:?")
+    assert redis["environment"]["REDISCLI_AUTH"] == password
+    assert redis["healthcheck"]["test"][1].endswith("| grep -qx PONG")
+    for name, service in OURS.items():
+        if "KIEJOBS_BROKER_URL" in service.get("environment", {}):
+            assert service["environment"]["KIEJOBS_BROKER_URL"] == f"redis://:{password}@redis:6379/0", name
+
+
 def test_flower_is_on_loopback_and_behind_a_login():
     """Published on 127.0.0.1 alone; without a password nothing starts; its configuration file is one that must exist."""
     flower = SERVICES["flower"]
@@ -105,7 +128,7 @@ def test_flower_is_on_loopback_and_behind_a_login():
 
 def test_nothing_else_is_published_and_nothing_beyond_this_machine():
     """Database, broker and storage are reached inside the file's network only."""
-    assert {name for name in SERVICES if _published(SERVICES[name])} == {"flower", "simulator"}
+    assert {name for name in SERVICES if _published(SERVICES[name])} == {"flower", "gateway", "simulator"}
     assert all(port.startswith("127.0.0.1:") for service in SERVICES.values() for port in _published(service))
 
 
@@ -153,6 +176,17 @@ def test_a_create_call_is_not_cut_off_by_a_stop():
         assert float(service["stop_grace_period"].removesuffix("s")) > http_timeout_s
 
 
+def test_a_chat_call_is_not_cut_off_by_a_stop():
+    """It may take ten minutes, and what was said in it cannot be had again."""
+    longest_s = max(family.create_deadline_s or 0 for family in FAMILIES)
+    assert float(SERVICES["worker-quick"]["stop_grace_period"].removesuffix("s")) > longest_s + 30
+
+
+def test_the_gateway_is_healthy_only_where_jobs_go_on():
+    """Its process alone is no sign of that; see the test of the services for the workers' and beat's checks."""
+    assert "/readyz" in SERVICES["gateway"]["healthcheck"]["test"][-1]
+
+
 def test_named_volumes_are_declared_and_used():
     """And nothing is mounted from the host."""
     used = [volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
@@ -182,8 +216,8 @@ def test_our_services_can_do_little(name):
         "pid",
         "ipc",
         "user",
-        "volumes",
     } & service.keys() == set()
+    assert service.get("volumes", []) == (["flower:/data"] if name == "flower" else []), "no folder of the host"
 
 
 def test_the_image_runs_as_nobody_in_particular_and_holds_no_secret():
@@ -206,3 +240,17 @@ def test_the_build_backend_is_locked():
     assert block
     assert int(block[1]) >= 77
     assert "--hash=sha256:" in block[0]
+
+
+def test_the_page_on_operations_names_these_commands():
+    """What it says has to be run is what runs here; where a container listens is left out."""
+    page = (TOP / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `([^`]+)` \|", page.partition("## Deploy")[0], re.MULTILINE))
+    here = {
+        " ".join(
+            word for word in service["command"] if not word.startswith(("--address", "--port", "--host", "--conf"))
+        )
+        for name, service in OURS.items()
+        if name != "simulator"
+    }
+    assert told == here
