@@ -1,13 +1,14 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Needs Python 3.11 or newer; brings everything else.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --quiet
+# The slow files stand first in the folder order; most others fill the gaps behind them.
+PYTEST_ARGS ?= --numprocesses 4 --dist loadfile --no-loadscope-reorder --quiet
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: help demo up test check chaos long mutants lint types imports docs lock clean
+.PHONY: help demo up test check bench chaos long mutants lint types imports docs lock clean
 
 help:  ## List what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -23,11 +24,14 @@ test: $(DEV_READY)  ## Run the tests; what this machine lacks is skipped by name
 
 check: lint types imports test  ## Lint, types, import rules, tests
 
+bench: $(DEV_READY)  ## Measure speed, cost and scale (about 25 minutes); writes benchmarks/results.md
+	@$(BIN)/python -m benchmarks
+
 chaos: $(DEV_READY)  ## Ten minutes of killed processes and outages, then the verdict
 	@$(BIN)/python -m tests.chaos.soak --minutes 10
 
-long: $(DEV_READY)  ## The create budget and other figures with real processes, on an idle machine
-	@$(BIN)/python -m pytest --quiet -m long tests/acceptance
+long: $(DEV_READY)  ## What takes long: losses on SQLite too, the create budget, figures that want an idle machine
+	@$(BIN)/python -m pytest --quiet -m long tests/acceptance tests/simulation
 
 mutants: $(DEV_READY)  ## Break each promise on purpose and see which check goes red
 	@$(BIN)/python -m tests.simulation.mutants

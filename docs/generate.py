@@ -4,7 +4,9 @@ from pathlib import Path
 
 from kiejobs import pacing
 from kiejobs.jobs import JobState, public_state
+from kiejobs.kie import catalogue
 from kiejobs.kie.families import FAMILIES
+from kiejobs.kie.family import Family
 from kiejobs.lifecycle import MEANING, TABLE
 from kiejobs.settings import Settings
 
@@ -82,7 +84,7 @@ def settings_table() -> str:
         default = info.get_default(call_default_factory=True)
         shown = (
             "–"
-            if default in (None, {}, frozenset())
+            if default in (None, {}, frozenset(), ())
             else f"`{default:g}`"
             if isinstance(default, float)
             else f"`{default}`"
@@ -114,24 +116,130 @@ def readme() -> str:
     return f"{before}{_FIRST}\n\n{settings_table()}\n{_LAST}{after}"
 
 
+TWINS = {
+    "gpt4o-image": "4o-image-api",
+    "flux-kontext-pro": "flux1-kontext",
+    "flux-kontext-max": "flux1-kontext",
+    "veo3": "veo-3-1",
+    "veo3_fast": "veo-3-1",
+    "veo3_lite": "veo-3-1",
+    "veo3/extend": "veo/extend",
+    "veo3/1080p": "veo/get-1080p-video",
+    "veo3/4k": "veo/get-4k-video",
+    "runway": "runway",
+    "runway/extend": "runway/extend-ai-video",
+    "aleph": "runway/gen4-aleph",
+    "suno": "ai-music-api/generate",
+    "suno/generate": "ai-music-api/generate",
+    "suno/extend": "ai-music-api/extend",
+    "suno/upload-cover": "ai-music-api/upload-and-cover-audio",
+    "suno/upload-extend": "ai-music-api/upload-and-extend-audio",
+    "suno/add-instrumental": "ai-music-api/add-instrumental",
+    "suno/add-vocals": "ai-music-api/add-vocals",
+    "suno/mashup": "ai-music-api/mashup",
+    "suno/replace-section": "ai-music-api/replace-section",
+    "suno/sounds": "ai-music-api/sounds",
+    "suno/lyrics": "ai-music-api/generate-lyrics",
+    "suno/wav": "ai-music-api/convert-to-wav-format",
+    "suno/music-video": "ai-music-api/create-music-video",
+    "suno/stems": "ai-music-api/separate-vocals",
+    "suno/midi": "ai-music-api/generate-midi-from-audio",
+    "suno/cover-image": "ai-music-api/cover-generate",
+    "suno/persona": "ai-music-api/generate-persona",
+    "suno/style": "ai-music-api/boost-music-style",
+    "suno/timestamped-lyrics": "ai-music-api/timeStamped-lyrics",
+}
+"""A model of an older API → what the jobs API has had in its place since September 2026. Source: Kie's pages of then."""
+
+
 def families() -> str:
-    """List the API families from their classes."""
-    rows = "\n".join(
-        f"| `{one.name}` | `{one.create('MODEL', {}, None).path}` | `{one.read('ID').path}` |" for one in FAMILIES
-    )
+    """List the API families and what each makes, from their classes."""
+    rows = "\n".join(f"| `{one.name}` | {_record(one)} | {_standing(one)} | {_count(one)} |" for one in FAMILIES)
+    made = "\n".join(_made_by(one, model) for one in FAMILIES for model in sorted(one.models))
     return f"""{NOTICE}
 # API families
 
-A family is one file in `kiejobs/kie/families/`: how to create, how to read, what its words mean. A model that no other
-family claims goes to the jobs API.
+A family is one file in `kiejobs/kie/families/`: how to create, how to read, what its words mean. The model's id chooses
+it; a model that no other family claims goes to the jobs API. `family:model` names the family outright, as in
+`jobs:runway`. In September 2026 Kie moved its other APIs onto the jobs API under new ids; the older ones still answer.
 
-| family | create | record |
-|---|---|---|
+| family | record | today | models |
+|---|---|---|---|
 {rows}
+
+## Models outside the jobs API
+
+| model | family | create | today | on the jobs API |
+|---|---|---|---|---|
+{made}
 """
 
 
-PAGES = {"lifecycle.md": lifecycle, "settings.md": settings, "families.md": families}
+def _record(family: Family) -> str:
+    return "answered at once" if family.create_deadline_s is not None else f"`{family.read('ID').path}`"
+
+
+def _count(family: Family) -> str:
+    return f"{len(family.models)}" if family.models else "all others, see [models.md](models.md)"
+
+
+def _standing(family: Family) -> str:
+    if family.models and all(_withdrawn(model) for model in family.models):
+        return "withdrawn by Kie"
+    return "older API" if any(model in TWINS for model in family.models) else "current"
+
+
+def _withdrawn(model: str) -> bool:
+    known = catalogue.find(model)
+    return known is not None and known.withdrawn
+
+
+def _made_by(family: Family, model: str) -> str:
+    path = family.create(model, {"input": {}}, None).path
+    standing = "**withdrawn**" if _withdrawn(model) else "older API" if model in TWINS else "current"
+    twin = TWINS.get(model)
+    shown = f"`{'jobs:' if twin == model else ''}{twin}`" if twin else ""
+    return f"| `{model}` | `{family.name}` | `{path}` | {standing} | {shown} |"
+
+
+def models() -> str:
+    """List the models of the catalogue, a table per vendor."""
+    listed: dict[str, list[catalogue.Model]] = {}
+    for model in catalogue.models():
+        listed.setdefault(model.vendor, []).append(model)
+    vendors = "\n\n".join(_vendor(vendor, found) for vendor, found in sorted(listed.items()))
+    return f"""{NOTICE}
+# Models
+
+{sum(map(len, listed.values()))} models, a table per vendor. A name leads to Kie's own page of the model where one is known;
+`kiejobs models MODEL` shows every field with what it takes, `kiejobs models MODEL --schema` the same as JSON Schema. Any
+other id is sent to the jobs API as it is. Prices are credits of the cheapest generation, as of the day given; Kie's own
+price list decides. How to add a model, or to correct one, without a release: [catalogue.md](catalogue.md).
+
+{vendors}
+"""
+
+
+def _vendor(vendor: str, found: list[catalogue.Model]) -> str:
+    path = HERE.parent / "kiejobs" / "kie" / "catalogue" / f"{vendor}.toml"
+    title = path.read_text(encoding="utf-8").partition("\n")[0].strip("# .")
+    rows = "\n".join(_model_row(model) for model in found)
+    heading = "| model | makes | needs | credits | status | as of |\n|---|---|---|---|---|---|"
+    return f"## {title}\n\n{heading}\n{rows}"
+
+
+def _model_row(model: catalogue.Model) -> str:
+    name = f"`{model.id}`" if model.doc.endswith("/llms.txt") else f"[`{model.id}`]({model.doc})"
+    needs = [field.name for field in model.fields if field.must_be_given]
+    if model.parent and model.parent.fields.intersection(needs):
+        needs = ["a finished job", *(name for name in needs if name not in model.parent.fields)]
+    needed = ", ".join(needs) if model.fields or model.parent else "not known"
+    price = "" if model.price_credits is None else f"{model.price_credits:g}"
+    status = "**withdrawn**" if model.withdrawn else "current"
+    return f"| {name} | {model.kind} | {needed} | {price} | {status} | {model.date} |"
+
+
+PAGES = {"lifecycle.md": lifecycle, "settings.md": settings, "families.md": families, "models.md": models}
 
 
 def main() -> None:

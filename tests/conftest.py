@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,12 @@ from tests.factories import Nudges, Ticker, make_runtime, make_settings
 from tests.support import missing, postgresql_answers
 from workers.runtime import Runtime
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell: our own processes would inherit that they hear no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432"
-OURS = ("KIE_", "KIEJOBS_", "AWS_")
+OURS = ("KIE_", "KIEJOBS_", "AWS_", "OTEL_")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -125,7 +125,7 @@ def make_job(
         tx.execute(insert(jobs).values(**row | columns))
         tx.execute(insert(payloads).values(job_id=job_id, request={"input": {"prompt": prompt}, "metadata": {}}))
         if submission_id:
-            _submission(tx, row, submission_id, path)
+            _submission(tx, row | {"credits": columns.get("credits")}, submission_id, path)
         _events(tx, job_id, path)
         if Event.PRODUCED in path:
             _outputs(tx, row, [*urls], [*documents], outputs_state)
@@ -148,6 +148,7 @@ def _submission(tx: Connection, job: dict[str, Any], submission_id: str, path: t
             deadline_at=clock(32),
             settled_at=None if state is SubmissionState.SENDING else clock(),
             provider_task_id=job["provider_task_id"],
+            credits=job["credits"],
         )
     )
 
@@ -368,7 +369,7 @@ def make_runtime(
         settings,
         publish if publish is not None else Nudges(),
         database=database,
-        store=Store.open(settings.storage),
+        store=Store.of(settings),
         monotonic=monotonic or Ticker(),
         jitter=lambda: 0.0,
     )
@@ -379,7 +380,7 @@ def act(rt: Runtime, one: Nudge) -> Any:
     if one.task == nudge.SUBMIT:
         return submit(rt, one.kwargs["job_id"])
     if one.task == nudge.POLL:
-        return poll(rt, one.kwargs["job_id"], one.kwargs["version"])
+        return poll(rt, **one.kwargs)
     if one.task == nudge.NOTIFY:
         return notify(rt, one.kwargs["delivery_id"])
     if one.countdown_s:

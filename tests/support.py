@@ -26,3 +26,9 @@ def postgresql_answers() -> bool:
 
 def rabbitmq_answers() -> bool:
     return answers(5672)
+
+
+STANDS_IN = [pytest.mark.long] if postgresql_answers() else []
+"""Marks of what does on SQLite once more what the same test does on PostgreSQL with real processes, for minutes."""
+
+REAL_DATABASES = [pytest.param("sqlite", marks=STANDS_IN), "postgresql"]

@@ -312,6 +312,10 @@ class Stage:
         """Count the messages that lie in a queue, taken by nobody yet."""
         return int(redis.Redis(port=self.redis_port).llen(queue))  # type: ignore[arg-type]
 
+    def kept_messages(self) -> int:
+        """Count the messages that workers have taken and not acknowledged, such as those whose time has not come."""
+        return int(redis.Redis(port=self.redis_port).hlen("unacked"))  # type: ignore[arg-type]
+
     def query(self, statement: str, **values: Any) -> list[Any]:
         """Read rows with a statement of one's own."""
         with self.jobs.database.read() as connection:
@@ -370,7 +374,7 @@ class Stage:
                 found = connection.execute(waits, (self._database, saying)).fetchone()
                 return found is not None and int(found[0]) >= count
 
-            until(f"{count} writer(s) block on a lock", blocked, 20)
+            until(f"{count} writer(s) block on a lock", blocked)  # a look that was cut short is due again after 21 s
 
     def start(self, command: Iterable[str], extra: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
         """Start one of QUICK, COPIES, BEAT; `extra` are names that this process's environment has besides."""

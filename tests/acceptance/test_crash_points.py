@@ -25,13 +25,11 @@ from kiejobs.simulator import Simulator
 from kiejobs.simulator.media import make_media
 from kiejobs.simulator.models import Kind
 from tests.acceptance.stage import BEAT, QUICK, Stage, has_redis, kill, until
-from tests.support import missing, postgresql_answers
-
-pytestmark = pytest.mark.timeout(300)
+from tests.support import STANDS_IN, missing, postgresql_answers
 
 MODEL = "grok-imagine/text-to-image"
 COPIES = ("worker", "-Q", "store", "-c", "8", "-n", "copies{n}@%h")
-INSTALLATIONS = [("postgresql", "redis"), ("sqlite", "fakeredis")]
+INSTALLATIONS = [("postgresql", "redis"), pytest.param(("sqlite", "fakeredis"), marks=STANDS_IN)]
 HTTP_TIMEOUT_S = 6.0
 """Long enough that four create calls can be brought to their gaps before the first one gives up."""
 
@@ -177,7 +175,7 @@ def messages_are_lost_before_anybody_reads_them(scene: Scene) -> dict[str, Struc
     """Gaps 3 and 4: a message lost in the broker, and one that a worker had taken out of it and not read yet."""
     stage = scene.stage
     for _ in range(10):  # a stopped worker's blocked pop takes the next message, unless it just ran into its timeout
-        kill(scene.quick, signal.SIGSTOP)
+        freeze(scene)
         popped = scene.enqueue()
         if stage.messages("create") == 0:
             break
@@ -197,10 +195,16 @@ def messages_are_lost_before_anybody_reads_them(scene: Scene) -> dict[str, Struc
     }
 
 
+def freeze(scene: Scene) -> None:
+    """Stop the quick worker, at a moment when it does not hold the only lock there is in SQLite."""
+    with scene.stage.locked():
+        kill(scene.quick, signal.SIGSTOP)
+
+
 def a_worker_dies_before_its_intent_is_committed(scene: Scene) -> dict[str, Struck]:
     """Gaps 5 and 6: inside the transaction that claims the job, takes its budget and writes the intent."""
     stage = scene.stage
-    kill(scene.quick, signal.SIGSTOP)
+    freeze(scene)
     first, second = scene.enqueue(), scene.enqueue()
     with stage.locked_table("submissions"):  # one blocks at the intent, the other behind the account's lock
         kill(scene.quick, signal.SIGCONT)
@@ -360,12 +364,14 @@ def a_worker_dies_in_its_copies(scene: Scene) -> dict[str, Struck]:
     begun = scene.enqueue("[[duration=0.5]] [[big=1]] [[drip=90000]]")
     parts = scene.enqueue("[[duration=0.5]] [[big=40]] [[drip=5000000]]")
     complete = scene.enqueue("[[duration=0.5]] [[big=1]] [[drip=250000]]")
-    one_of_two = scene.enqueue("[[duration=0.5]] [[result-songs]] [[outputs=1]] [[drip=900]]")
+    song = "[[duration=0.5]] [[result-songs]] [[outputs=1]] [[drip=900]]"
+    one_of_two = scene.enqueue(song, model="ai-music-api/generate")
     four = (begun, parts, complete, one_of_two)
     until("every file is being copied", lambda: all(_downloads(scene, job_id) for job_id in four))
     until("the picture of the song is stored", lambda: _stored(scene, one_of_two) == [1])
     with stage.locked(complete):
-        until("the object is complete", lambda: scene.file(complete, "0.png"))
+        if stage.database != "sqlite":  # there a lock is one on everything: the copy asks before it shows its object
+            until("the object is complete", lambda: scene.file(complete, "0.png"))
         stage.wait_for_blocked()
         until("parts are written", lambda: _staged_bytes(scene, parts) > 0)
         kill(scene.copies)
@@ -394,7 +400,7 @@ def _stored(scene: Scene, job_id: str) -> list[int]:
 
 def _staged_bytes(scene: Scene, job_id: str) -> int:
     media = scene.stage.folder / "data" / "media"
-    return sum(path.stat().st_size for path in media.glob(f"*/*/*/*/{job_id}/*#*"))
+    return sum(path.stat().st_size for path in media.glob(f"*/*/*/*/{job_id}/.*.part"))
 
 
 def _copied_the_picture_once(scene: Scene, job: Job) -> None:
@@ -420,16 +426,18 @@ def a_worker_dies_inside_pump_and_sweep(scene: Scene) -> dict[str, Struck]:
         stage.wait_for_blocked(saying="UPDATE jobs SET nudges")  # the sweep
         if stage.database == "sqlite":
             until("pump and sweep are taken", lambda: stage.messages("sweep") == 0)
-            signal.sigtimedwait([], 2.5)  # a period of each
+            signal.sigtimedwait([], 6)  # several periods of each
         assert stage.redis is not None
         kill(stage.redis, signal.SIGSTOP)
     until("the pump marked its row", lambda: scene.column(queued, "renudge_at") != marked_before)
-    until("the sweep marked its row", lambda: scene.column(waiting, "nudges") >= 1)
+    if stage.database != "sqlite":  # there the look itself may come first: who waits for the one lock is not in a line
+        until("the sweep marked its row", lambda: scene.column(waiting, "nudges") >= 1)
     kill(scene.quick)
     kill(scene.beat)
     scene.lose_the_broker()
     assert scene.phase(queued) == "queued"
     scene.revive()
+    until("it is sent", lambda: scene.phase(queued) not in ("queued", "submitting"))  # before the next blow
     return {
         "the pump has marked a job": Struck(queued),
         "the sweep has marked a job": Struck(waiting),
@@ -513,7 +521,11 @@ def struck(scene: Scene, gap: str) -> Struck:
 def test_a_process_killed_in_a_gap_costs_neither_a_result_nor_a_second_payment(scene: Scene, gap: str) -> None:
     """The job ends as the map says; Kie took at most one call for it; what is stored is what Kie made."""
     expected = struck(scene, gap)
-    until(f"it ends as {expected.ends}", lambda: scene.phase(expected.job_id) == expected.ends, 60)
+    try:
+        until(f"it ends as {expected.ends}", lambda: scene.phase(expected.job_id) == expected.ends, 60)
+    except AssertionError as error:
+        told = [f"{line.at:%H:%M:%S} {line.kind}: {line.note}" for line in scene.stage.jobs.timeline(expected.job_id)]
+        raise AssertionError("\n".join([str(error), *told, scene.stage.logs()])) from None
     job = scene.stage.jobs.get(expected.job_id)
     assert len(scene.creates(job.id)) == expected.creates
     if expected.ends == "success":

@@ -25,7 +25,7 @@ from kiejobs.simulator import Simulator
 from tests.acceptance.stage import BEAT, COPIES, QUICK, Stage, has_redis, kill, until
 from tests.support import missing, postgresql_answers
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 MODEL = "grok-imagine/text-to-image"
 LIMIT, WINDOW_S = 20, 10.0

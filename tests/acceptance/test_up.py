@@ -12,10 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from kiejobs.cli import environment
 from kiejobs.cli.ports import free_port
 
+HOOKS = {"KIEJOBS_EGRESS_ALLOW": "127.0.0.1:9"}
+"""A service of this machine that wants to be told."""
 COMMAND = [sys.executable, "-m", "kiejobs.cli"]
 
 
@@ -24,11 +27,11 @@ class Up:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ports = [f"--{name}-port={free_port()}" for name in ("flower", "simulator", "files")]
+        ports = [f"--{name}-port={free_port()}" for name in ("gateway", "flower", "simulator", "files")]
         self.log = folder / "up.log"
         with (folder / "up.out").open("w") as out, self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "up", "--json", *ports], cwd=folder, env=given(), stdout=out, stderr=log
+                [*COMMAND, "up", "--json", *ports], cwd=folder, env=given() | HOOKS, stdout=out, stderr=log
             )
         assert eventually(lambda: self._told() is not None, within_s=60), self.log.read_text()
         self.addresses = self._told() or {}
@@ -69,7 +72,7 @@ def given() -> dict[str, str]:
     return environment.with_checkout(environment.without_settings())
 
 
-def eventually(true: Callable[[], bool], within_s: float = 15.0) -> bool:
+def eventually(true: Callable[[], bool], within_s: float = 60.0) -> bool:
     """Whether something becomes true in time."""
     until, pause = time.monotonic() + within_s, threading.Event()
     while not true():
@@ -100,20 +103,27 @@ def test_up_serves_the_other_commands_of_its_folder_until_ctrl_c(up: Up) -> None
     marker = up.folder / "kiejobs-data" / "up.json"
     assert marker.stat().st_mode & 0o777 == 0o600
     assert json.loads(marker.read_text())["pid"] == up.process.pid
-    assert len(up.children) >= 6  # broker, simulator, two workers, beat, Flower
+    assert len(up.children) >= 7  # broker, simulator, two workers, beat, gateway, Flower
 
     done = up.run("submit", "z-image", "--prompt", "a red door", "-i", "aspect_ratio=1:1", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     output = json.loads(done.stdout)["outputs"][0]
     assert Path(output["url"]).stat().st_size == output["sizeBytes"]
 
+    shown = requests.get(f"{up.addresses['gatewayUrl']}/api/generations", timeout=10).json()["generations"]
+    assert requests.get(shown[0]["resultUrls"][0], timeout=10).content == Path(output["url"]).read_bytes()
+    ready = f"{up.addresses['gatewayUrl']}/readyz"  # its first sweep comes ten seconds after beat
+    assert eventually(lambda: requests.get(ready, timeout=10).json()["ready"], within_s=40)
+
+    wanted = {"model": "grok-imagine/text-to-image", "input": {"prompt": "x"}, "callbackUrl": "http://127.0.0.1:9/"}
+    assert requests.post(f"{up.addresses['gatewayUrl']}/api/generations", json=wanted, timeout=10).status_code == 201
+
     refused = up.run("submit", "z-image", "-p", "no [[fail=moderation]]", "-i", "aspect_ratio=1:1", "--wait")
     assert refused.returncode == 1
     assert "what to do" in refused.stdout
 
-    doctor = up.run("doctor", "--json")
-    assert doctor.returncode == 0, doctor.stdout
-    assert json.loads(doctor.stdout)["ok"]
+    # it gives each part five seconds, which may not be enough while other tests run
+    assert eventually(lambda: json.loads(up.run("doctor", "--json").stdout)["ok"], 90)
 
     second = up.run("up")
     assert second.returncode == 2

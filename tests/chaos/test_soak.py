@@ -7,8 +7,6 @@ from tests.chaos.soak import Plan, soak
 from tests.chaos.verdict import report
 from tests.support import missing, postgresql_answers
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.mark.parametrize(("database", "jobs"), [("postgresql", 48)])
 def test_a_minute_of_chaos_costs_neither_a_result_nor_a_second_payment(tmp_path, capsys, database, jobs):

@@ -2,9 +2,11 @@
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from kiejobs import KieJobs
-from kiejobs.db import accounts, orders, spend
+from kiejobs.db import accounts, candidates, spend
+from kiejobs.db.tables import jobs as jobs_table
 from kiejobs.errors import InvalidInput, JobNotFound, NotPossible
 from kiejobs.jobs import JobState, OutputState
 from kiejobs.kie.callbacks import submission_of, task_id_of, token
@@ -81,7 +83,7 @@ class TestAdoption:
         jobs.adopt(second.id, jobs.get(first.id).provider_task_id)
         work(rt, at_most=1)
         assert jobs.get(second.id).phase == "unconfirmed"
-        assert any("belongs to another job" in line.note for line in jobs.timeline(second.id))
+        assert any("belongs to another create call" in line.note for line in jobs.timeline(second.id))
 
     def test_a_task_that_kie_does_not_show_is_refused_after_its_grace(self, rt, jobs):
         """A typing error does not park the job for ever behind an open candidate."""
@@ -137,11 +139,12 @@ class TestAdoption:
         made = requests.post(f"{simulator.base_url}/api/v1/jobs/createTask", json=body, headers=head, timeout=5).json()
         task = made["data"]["taskId"]
         with rt.database.write() as tx:
-            named = orders.name_candidate(tx, intent.submission_id, task, source="callback")
+            row = tx.execute(select(jobs_table).where(jobs_table.c.id == job.id).with_for_update()).one()
+            assert candidates.name(tx, row, intent.submission_id, task, source="callback")
         rt.publish.take()
         from kiejobs.nudge import poll_nudge
 
-        work(rt, [poll_nudge(*named)], at_most=1)
+        work(rt, [poll_nudge(job.id, row.version)], at_most=1)
         assert jobs.get(job.id).phase == "waiting"
         from kiejobs.answers import Accepted
 
@@ -426,6 +429,10 @@ class TestAccounts:
         body = {"model": MODEL, "input": {"prompt": "behind our back"}}
         requests.post(f"{simulator.base_url}/api/v1/jobs/createTask", json=body, headers=head, timeout=5)
         watch(rt)
+        assert jobs.accounts()[0].drift_credits == pytest.approx(4.0)
+        later = send(rt, jobs, "[[duration=30]] [[outputs=1]]")  # no reading of the balance has it yet
+        finish(simulator, later.provider_task_id)
+        work(rt, [nudge_for(rt, later.id)])
         assert jobs.accounts()[0].drift_credits == pytest.approx(4.0)
 
 

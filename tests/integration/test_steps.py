@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from kiejobs.answers import Accepted, NotSent
-from kiejobs.db import ledger
+from kiejobs import counted
+from kiejobs.answers import Accepted, Answered, NotSent, Result
+from kiejobs.db import counters, ledger
 from kiejobs.db.session import Database
+from kiejobs.db.tables import payloads
 from kiejobs.errors import Reason
 from kiejobs.jobs import Job, JobState, SubmissionState
 from kiejobs.kie.families import family
@@ -449,6 +452,26 @@ def test_an_odd_answer_is_waited_on_and_the_result_stored(rt: Runtime, simulator
     assert rest(rt, simulator)["creates"] == 1
 
 
+def test_a_word_that_nobody_knows_is_told_counted_and_its_record_kept(rt: Runtime, simulator: Simulator) -> None:
+    """So that it can be learned; a known word keeps nothing."""
+    job = enqueue(rt, "[[odd-state=daydreaming]]")
+    submit(rt, job.id)
+    work(rt, at_most=1)
+    with rt.database.read() as tx:
+        kept = tx.scalar(select(payloads.c.record).where(payloads.c.job_id == job.id))
+    row = job_row(rt.database, job.id)
+    assert row.word == "waiting"
+    assert kept is None
+    finish(simulator, row.provider_task_id)
+    work(rt, at_most=1)
+    with rt.database.read() as tx:
+        kept = tx.scalar(select(payloads.c.record).where(payloads.c.job_id == job.id))
+    assert job_row(rt.database, job.id).word == "daydreaming"
+    assert kept["state"] == "daydreaming"
+    rt.counts.flush(rt.database)
+    assert counters.everything(rt.database)[counted.UNKNOWN_WORDS.name, "jobs"] == 1
+
+
 def test_trouble_before_an_empty_success_does_not_use_up_its_looks(rt: Runtime, simulator: Simulator) -> None:
     """Five throttled looks and then a success without links yet: two more looks bring the result."""
     job = sent(rt, simulator, "[[poll-429=5]] [[empty-result]]")
@@ -751,6 +774,18 @@ def test_an_outcome_that_is_reported_after_the_lapse_is_followed(rt: Runtime, si
     assert state(rt, job.id) is S.SUCCESS
     assert rest(rt, simulator)["creates"] == 1
     assert alarms_of(rt.database, job.id) == []
+
+
+def test_an_answer_with_results_without_end_is_bounded(rt: Runtime, nudges: Nudges) -> None:
+    """As many rows and messages as are stored, and an alarm that says what was left out."""
+    job = enqueue(rt)
+    with rt.database.write() as tx:
+        intent = ledger.begin(tx, job.id, "default", rt.budget("default"), deadline_s=32.0, who="a worker")
+    assert isinstance(intent, ledger.Intent)
+    nudges.take()
+    record(rt, intent, Answered(tuple(Result("result", document=str(number)) for number in range(10_000)), "{}"))
+    assert len(outputs_of(rt.database, job.id)) == len(nudges.of(STORE)) == 100
+    assert any("10000 results" in note for note in alarms_of(rt.database, job.id))
 
 
 def test_a_look_whose_worker_died_is_taken_by_another(rt: Runtime, simulator: Simulator, nudges: Nudges) -> None:

@@ -1,12 +1,13 @@
 """Who acts: workers that run the real steps and sweeps, beats, producers and people, the receiver of Kie's callbacks."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kiejobs.db import orders
+from kiejobs.db import callbacks as callback_log
 from kiejobs.errors import DatabaseUnavailable, IdempotencyConflict, JobNotFound, NotPossible
 from kiejobs.jobs import OutputClaim
 from kiejobs.kie import callbacks
@@ -170,7 +171,7 @@ class Fleet:
             case task if task == SUBMIT:
                 submit(rt, kwargs["job_id"])
             case task if task == POLL:
-                self._poll(process, kwargs["job_id"], kwargs["version"])
+                self._poll(process, kwargs)
             case task if task == STORE:
                 store(rt, kwargs["job_id"], kwargs["index"])
             case task if task == NOTIFY:
@@ -182,12 +183,12 @@ class Fleet:
             case _:
                 nudge.kwargs["do"](self.database)  # a mutant's own message
 
-    def _poll(self, process: Process, job_id: str, version: int) -> None:
+    def _poll(self, process: Process, kwargs: dict[str, Any]) -> None:
         actor = self.world.current
         assert actor is not None
         if self.world.traits.poison:
             process.runtime._clients["default"] = _Poison(self.world, self.kie, process, self.database.refuse_inside)
-        brought = poll(process.runtime, job_id, version)
+        brought = poll(process.runtime, **kwargs)
         if brought is None and actor.claimed is None:
             self.world.counts["stale nudges"] += 1
         elif brought is None and actor.asked and not actor.unsure:
@@ -258,11 +259,12 @@ class Receiver:
             self.world.counts["callbacks with a forged token"] += 1
             return
         self.world.note(f"callback names {task_id}")
-        with self.database.write() as tx:
-            named = orders.name_candidate(tx, submission, task_id, source="callback")
-        if named is not None:
-            self.judge.hurried[plain(named[0])] += 1
-            self.broker.publish([poll_nudge(*named)])
+        text = json.dumps(body).encode()
+        received = callback_log.receive(self.database, submission, task_id=task_id, stage=False, body=text)
+        if received is not None and received.hint is not None:
+            hint = received.hint
+            self.judge.hurried[plain(hint.job_id)] += 1
+            self.broker.publish([poll_nudge(hint.job_id, hint.version, countdown_s=hint.countdown_s, by="callback")])
 
 
 class People:

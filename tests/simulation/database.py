@@ -41,6 +41,7 @@ class SimulatedDatabase(Database):
         event.listen(self.engine, "begin", session._begin_sqlite)
         self._writer = self.engine.execution_options(**{session._WRITE: True})
         self._single = self._writer
+        self._reader = self.engine
         self._tables = [f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)]
         migrate(self)
         self.raw: Any = self.engine.raw_connection().driver_connection
@@ -48,10 +49,12 @@ class SimulatedDatabase(Database):
     def _follow_the_world(self, connection: Any, _record: Any) -> None:
         connection.create_function("strftime", -1, self._strftime)
 
-    def _strftime(self, _format: str, _now: str, *modifiers: str) -> str:
+    def _strftime(self, _format: str, _now: str, *modifiers: str | None) -> str | None:
+        if None in modifiers:
+            return None  # as SQLite does
         if self.world is None:
             return "2026-01-05 00:00:00.000"
-        moment = self.world.moment + timedelta(seconds=sum(map(_offset_s, modifiers)))
+        moment = self.world.moment + timedelta(seconds=sum(_offset_s(one) for one in modifiers if one))
         return moment.isoformat(" ", "milliseconds")
 
     def reset(self, world: World) -> None:

@@ -129,7 +129,8 @@ class Judge:
     def _may_be_sent(self, row: Any) -> None:
         """A create call follows only calls that bought nothing, back to the first or to one that somebody consented to."""
         earlier = [one for one in self.submissions.values() if one.job_id == row.job_id and one.seq < row.seq]
-        policies = sum(one.approved_by == "policy" for one in (*earlier, row))
+        perhaps_bought = [one for one in (*earlier, row) if one.state not in NOTHING_BOUGHT]
+        policies = sum(one.approved_by == "policy" for one in perhaps_bought)
         persons = sum(one.approved_by not in (None, "policy") for one in (*earlier, row))
         if row.approved_by == "policy" and policies > 1 + persons:
             self.complaints["the policy resends twice"] = f"I1 job {row.job_id} is sent again by the policy, twice"

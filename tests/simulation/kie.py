@@ -6,7 +6,7 @@ a while, finishes late, breaks, lets links expire, calls back twice, and never t
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from types import SimpleNamespace
@@ -25,7 +25,8 @@ from tests.simulation.world import EPOCH, Process, World, plain
 DEFINITE = (400, 401, 402, 404, 405, 409, 413, 422, 429, 430, 433, 451, 455, 505)
 DOUBTFUL = (408, 500, 501, 531, 550)
 LINK_LASTS_S = 1200.0
-PNG_HEAD, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+PNG_END = bytes(4) + b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the checksum of the chunk before, which nobody looks at
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Task:
 
     def content(self, index: int) -> bytes:
         """The true bytes of a result."""
-        return PNG_HEAD + f"{self.id}/{index}|".encode() * (3 + index) + PNG_END
+        text = f"{self.id}/{index}|".encode() * (3 + index)
+        return PNG_HEAD + len(text).to_bytes(4, "big") + b"fiLl" + text + PNG_END
 
 
 @dataclass
@@ -246,9 +248,10 @@ class SimulatedClient(KieClient):
         self,
         session: requests.Session,
         call: Call,
-        payload: bytes | None,
+        payload: Any,
         timeout_s: float,
         may_start: Callable[[], bool] = lambda: True,
+        **_: Any,
     ) -> Envelope:
         world, actor = self._world, self._world.current
         assert actor is not None
@@ -310,8 +313,10 @@ class Downloads:
     def __init__(self, world: World, kie: Kie, refuse_inside: Callable[[str], None]) -> None:
         self._world, self._kie, self._refuse_inside = world, kie, refuse_inside
 
-    def open(self, url: str, *, check: Callable[[], None] = lambda: None) -> Any:
-        """GET a file as an open stream."""
+    def open(
+        self, url: str, *, check: Callable[[], None] = lambda: None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """GET a file as an open stream; these files cannot be recognised again, so nothing is ever resumed."""
         world = self._world
         self._refuse_inside("GET of a file")
         away = lambda: SourceUnavailable("the file server does not answer (simulated)")  # noqa: E731
@@ -344,11 +349,8 @@ class _Answer:
         middle = len(content) // 2
         self._parts = [part for part in (content[:middle], content[middle:]) if part]
 
-    def __enter__(self) -> "_Answer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+    def close(self) -> None:
+        """There is no connection to let go of."""
 
     def _read(self, _size: int, *, decode_content: bool) -> bytes:
         slow = self._world.chance(0.06)

@@ -193,10 +193,8 @@ def the_workers_clock_counts() -> Iterator[Any]:
 
 @contextmanager
 def _everywhere(name: str, replacement: Any) -> Iterator[None]:
-    from workers.sweeps import pump
-
     with ExitStack() as stack:
-        for module in (accounts, ledger, pump):
+        for module in (accounts, ledger):
             stack.enter_context(patch.object(module, name, replacement))
         yield
 
@@ -285,9 +283,9 @@ def publish_without_a_row() -> Iterator[Any]:
             intake.enter(database, given, spacing_s=1.0, nudge_below=20)
 
         self._publisher([Nudge("kiejobs.enter", {"do": make}, task_id=str(one.id)) for one in given])
-        return [SimpleNamespace(id=one.id) for one in given]
+        return [SimpleNamespace(job=SimpleNamespace(id=one.id), created=True) for one in given]
 
-    with patch.object(KieJobs, "_enter", enter):
+    with patch.object(KieJobs, "_accept", enter):
         yield
 
 
@@ -341,7 +339,7 @@ def success_with_the_first_output() -> Iterator[Any]:
     """A job is done when its first file is stored."""
 
     def settle(rows: list[Any]) -> Any:
-        if not any(state == OutputState.STORED for state, _, _ in rows):
+        if not any(one.state == OutputState.STORED for one in rows):
             return None
         return change(JobState.STORING, Event.STORED, "one is enough")
 

@@ -5,13 +5,13 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant, hunt
 from tests.simulation.run import simulate
 
-QUICK = 100
+QUICK = 200
 """Worlds within which each must be seen; `python -m tests.simulation.mutants` gives the figures."""
 
 
 @pytest.mark.parametrize("prey", MUTANTS, ids=lambda one: one.name)
 def test_a_mutant_turns_its_invariant_red(prey: Mutant) -> None:
-    """A named invariant catches the mutant within a hundred worlds."""
+    """A named invariant catches the mutant within two hundred worlds."""
     found = hunt(prey, most=QUICK)
     assert found.caught_by in prey.caught_by, f"{prey.name} survived: {prey.says} {found.words}"
 
