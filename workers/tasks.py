@@ -5,6 +5,8 @@ the job. The periodic ones send no events: a row per second would push the gener
 """
 
 import threading
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery import Task
@@ -26,6 +28,25 @@ from workers.sweeps.stale import sweep
 from workers.sweeps.tally import tally
 
 REQUEUE_AFTER_S = 2.0
+
+
+def alone(work: Callable[[], None]) -> Callable[[], None]:
+    """Make a task of which one runs in a process at a time; what comes meanwhile is dropped.
+
+    A run that waits for a lock in the database would otherwise be joined by the next one every second, until none of the
+    worker's threads is left.
+    """
+    running = threading.Lock()
+
+    @wraps(work)
+    def run() -> None:
+        if running.acquire(blocking=False):
+            try:
+                work()
+            finally:
+                running.release()
+
+    return run
 
 
 @app.task(bind=True, name=nudge.SUBMIT, acks_late=True)
@@ -61,24 +82,28 @@ def notify_producer(delivery_id: str) -> str:
 
 
 @app.task(name=nudge.PUMP, send_events=False)
+@alone
 def pump_submissions() -> None:
     """Nudge the jobs whose turn in line has come."""
     pump(runtime())
 
 
 @app.task(name=nudge.WATCH, send_events=False)
+@alone
 def watch_accounts() -> None:
     """Read the accounts' balances."""
     watch(runtime())
 
 
 @app.task(name=nudge.PRUNE, send_events=False)
+@alone
 def prune() -> None:
     """Forget what ended long ago."""
     prune_rows(runtime())
 
 
 @app.task(name=nudge.SWEEP, send_events=False)
+@alone
 def sweep_stale() -> None:
     """Rescue every row whose time has passed, and add up what happened."""
     sweep(runtime())

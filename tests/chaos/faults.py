@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from redis.exceptions import RedisError
 
+from kiejobs.errors import KieJobsError
 from tests.acceptance.stage import Stage, kill, listens
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -145,14 +146,23 @@ class Nemesis:
             self._pause(0.3)
 
     def _storage_outage(self) -> None:
-        """A file stands where the media folder was."""
+        """A file stands where the media folder was, until a copy has met it."""
         self._media.mkdir(parents=True, exist_ok=True)
         away = self._media.with_name("media-is-away")
         away.touch()
         exchange(self._media, away)
-        self._pause(self._rng.uniform(3, 6))
+        began, least_s = time.monotonic(), self._rng.uniform(3, 6)
+        before = self._put_off()
+        while time.monotonic() - began < least_s or (self._put_off() <= before and time.monotonic() - began < 20):
+            self._pause(0.2)
         exchange(self._media, away)
         away.unlink()
+
+    def _put_off(self) -> int:
+        """Count the copies that were put off so far; 0 while the database is away."""
+        with suppress(KieJobsError):
+            return int(self._stage.query("SELECT count(*) FROM events WHERE kind = 'output_postponed'")[0][0])
+        return 0
 
     def relent(self) -> None:
         """Undo whatever still lasts."""
