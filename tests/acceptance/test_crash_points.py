@@ -416,8 +416,12 @@ def a_worker_dies_inside_pump_and_sweep(scene: Scene) -> dict[str, Struck]:
     """A rescue has marked its row as nudged and dies before the nudge is sent: the next one must not believe the mark."""
     stage = scene.stage
     waiting = scene.enqueue("[[duration=6]]")
-    until("it is looked at", lambda: stage.jobs.get(waiting).polls >= 1)
+    scene.wait_for("waiting", waiting)
+    task = scene.task_of(waiting)
+    stage.gate.withhold(task)
+    until("a look is under way", lambda: stage.gate.waiting(task) == 1)
     kill(scene.quick)
+    stage.gate.let_go(task)
     queued = scene.enqueue(jobs=scene.silent_producer())
     marked_before = scene.column(queued, "renudge_at")
     with stage.locked(queued, waiting):
