@@ -144,8 +144,8 @@ class JobRow(Base):
             "tenant",
             "priority",
             "line_at",
-            postgresql_where=text("state = 'queued' AND line_at IS NOT NULL"),
-            sqlite_where=text("state = 'queued' AND line_at IS NOT NULL"),
+            postgresql_where=text("state = 'queued' AND due_at IS NULL"),
+            sqlite_where=text("state = 'queued' AND due_at IS NULL"),
         ),
         Index(
             "ix_jobs_due",

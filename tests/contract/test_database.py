@@ -348,6 +348,31 @@ def test_places_of_one_tenant_are_spread_by_the_create_limit(database: Database)
     assert gaps == pytest.approx([0.5] * 4, abs=0.002)
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_last_place_is_found_by_its_index_while_the_statistics_know_of_no_queue(database: Database) -> None:
+    """What was idle when it was last analysed gets a backlog: the line is not read through for every job that enters."""
+    enter(database, new_job())
+    with database.write() as tx:
+        tx.exec_driver_sql("UPDATE jobs SET state = 'success', line_at = NULL")
+        tx.exec_driver_sql(
+            "INSERT INTO jobs (id, tenant, account, model, family, priority, state, version, nudges, created_at, polls, "
+            "troubles, empty_looks, executions, late, cancel_requested, sequence, request_hash) SELECT gen_random_uuid(), "
+            "tenant, account, model, family, priority, 'success', 4, 0, now(), 0, 0, 0, 0, false, false, 0, 'x' "
+            "FROM jobs, generate_series(1, 3000)"
+        )
+        tx.exec_driver_sql("ANALYZE jobs")
+    enter(database, *[new_job("crowded") for _ in range(1000)])
+    enter(database, new_job("small"))
+    asked: list[Any] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+    enter(database, new_job("small"))
+    statement, parameters = next(one for one in asked if "standing" in one[0])
+    with database.read() as connection:
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars())
+    assert "using ix_jobs_lane" in plan, plan
+    assert "Rows Removed" not in plan, plan
+
+
 def test_a_place_is_counted_from_the_tenants_last_one_in_this_account(database: Database) -> None:
     """In a later call, too; another account of the tenant is another line."""
     enter(database, *[new_job() for _ in range(10)])

@@ -108,8 +108,15 @@ class Judge:
             self._i8_nothing_is_taken_from_a_callback(before[0], before[2])
             self._i9_creates_keep_within_the_window(before[1])
             self._i2_storing_jobs_wait_for_something()
+            self._who_is_queued_stands_in_line_or_is_due()
         self._i6_success_is_in_the_bucket()
         self._changes, self._writes = changes, self.bucket.writes
+
+    def _who_is_queued_stands_in_line_or_is_due(self) -> None:
+        """One of the two and never both: the index of the line's lanes is of those that are not due."""
+        for row in self.jobs.values():
+            if row.state == JobState.QUEUED and (row.line_at is None) == (row.due_at is None):
+                raise Violation(f"job {row.id} is queued with line_at {row.line_at} and due_at {row.due_at}")
 
     def _i1_one_create_each(self, before: dict[str, Any]) -> None:
         asked: Counter[str] = Counter()
