@@ -46,11 +46,11 @@ def _asked(*_: Any) -> None:
         look["statements"] += 1
 
 
-def _record(client: KieClient, *given: Any) -> Any:
+def _record(client: KieClient, *given: Any, **more: Any) -> Any:
     look = getattr(_here, "look", None)
     if look is not None and _here.due_s is not None:
         look["late_s"] = time.time() - _here.due_s
-    return _unobserved(client, *given)
+    return _unobserved(client, *given, **more)
 
 
 _unobserved = KieClient.record

@@ -15,6 +15,9 @@ LADDER: tuple[tuple[float, float], ...] = ((30.0, 2.0), (120.0, 5.0), (float("in
 TAIL: tuple[tuple[float, float], ...] = ((7200.0, 60.0), (float("inf"), 600.0))
 """(until elapsed_s, wait_s): the waits after the timeout, nudged by the sweep alone."""
 
+LOOK_S = 10.0
+"""How long a look may take in all; one that follows a look without an answer may take as long as any call to Kie."""
+
 MAX_WAIT_S = 60.0
 """The longest wait a message may carry as its countdown; longer ones live in the row and are the sweep's."""
 
@@ -47,6 +50,14 @@ def rung_s(elapsed_s: float, *, callbacks: bool = False) -> float:
     """Return the ladder's wait at this age in seconds. With callbacks on, waits after 30 s are doubled."""
     wait_s = next(wait for until, wait in LADDER if elapsed_s < until)
     return wait_s * 2 if callbacks and elapsed_s >= LADDER[0][0] else wait_s
+
+
+def look_timeout_s(troubles: int, *, http_timeout_s: float) -> float:
+    """Return how long a look may take in all, after so many in a row without an answer.
+
+    A short one is found again soon where its worker dies with it; a slow Kie is given its time from the second look on.
+    """
+    return http_timeout_s if troubles else min(LOOK_S, http_timeout_s)
 
 
 def tail_s(elapsed_s: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, false, func, or_, select, true, update
+from sqlalchemy import Executable, Float, bindparam, case, false, func, or_, select, true, update
 
 from kiejobs.db import spend
 from kiejobs.db.candidates import NAMED
@@ -32,15 +32,23 @@ _LOOKED_AT = or_(in_state(*WATCHED), in_state(*UNSURE) & NAMED)
 
 
 def claim(
-    database: Database, job_id: str, version: int, *, claim_s: float, accounts: Collection[str] | None = None
+    database: Database,
+    job_id: str,
+    version: int,
+    *,
+    claim_s: float,
+    first_claim_s: float | None = None,
+    accounts: Collection[str] | None = None,
 ) -> Claim | None:
     """Take the one look that `version` stands for; None where it was taken, or the job has moved on.
 
-    With `accounts`, the ones that this process has keys for, only their jobs; others are left as they are.
+    The claim lasts for `claim_s` and the sweep's grace; for `first_claim_s` where Kie answered the last look, or there was
+    none. With `accounts`, the ones that this process has keys for, only their jobs; others are left as they are.
     """
     statement = _claim(None if accounts is None else tuple(accounts))
     with database.single() as connection:
-        row = connection.execute(statement, {"job": job_id, "of_version": version, "claim_s": claim_s}).first()
+        lasts = {"claim_s": claim_s, "first_claim_s": claim_s if first_claim_s is None else first_claim_s}
+        row = connection.execute(statement, {"job": job_id, "of_version": version, **lasts}).first()
     return _claimed(row) if row else None
 
 
@@ -56,12 +64,14 @@ def _claim(accounts: tuple[str, ...] | None) -> Executable:
             polls=jobs.c.polls + 1,
             nudges=0,
             renudge_at=None,
-            due_at=clock("claim_s"),
+            due_at=clock(_LASTS_S),
         )
         .returning(*_COLUMNS, clock().label("now"))
     )
 
 
+_ANSWERED = in_state(*WATCHED) & (jobs.c.troubles == 0)
+_LASTS_S = case((_ANSWERED, bindparam("first_claim_s", type_=Float())), else_=bindparam("claim_s", type_=Float()))
 _COLUMNS = (
     jobs.c.id,
     jobs.c.version,

@@ -95,9 +95,12 @@ class KieClient:
         except Exception as error:  # noqa: BLE001 - whatever went wrong, money may have been spent: that is an outcome
             return Unknown(f"no readable answer: {_named(error)}")
 
-    def record(self, family: Family, task_id: str) -> tuple[Snapshot, Any]:
-        """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled."""
-        answer = self.send(family.read(task_id))
+    def record(self, family: Family, task_id: str, *, timeout_s: float | None = None) -> tuple[Snapshot, Any]:
+        """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled.
+
+        `timeout_s` (in all) replaces the client's.
+        """
+        answer = self.send(family.read(task_id), timeout_s=timeout_s)
         code = answer.effective_code
         readable = answer.ok or answer.code in family.readable  # a gateway's bare status says nothing
         if not readable:

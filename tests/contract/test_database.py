@@ -862,6 +862,16 @@ def test_one_of_twenty_claims_of_a_look_wins(database: Database) -> None:
     assert seconds_until(database, row.due_at) == pytest.approx(45, abs=2)
 
 
+@pytest.mark.parametrize(("state", "troubles", "lasts_s"), [(S.WAITING, 0, 10), (S.TIMEOUT, 0, 10), (S.WAITING, 1, 30)])
+def test_a_claim_is_short_where_kie_answered_the_last_look(
+    database: Database, state: S, troubles: int, lasts_s: float
+) -> None:
+    """What died with its worker is found again soon; a slow Kie gets its time."""
+    made = make_job(database, state, troubles=troubles)
+    assert looks.claim(database, made.id, made.version, claim_s=30, first_claim_s=10) is not None
+    assert seconds_until(database, job_row(database, made.id).due_at) == pytest.approx(lasts_s, abs=2)
+
+
 @pytest.mark.parametrize("wrong", [-1, 1, 100])
 def test_a_stale_version_claims_nothing(database: Database, wrong: int) -> None:
     """I5."""

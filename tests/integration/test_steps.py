@@ -19,9 +19,12 @@ from kiejobs.answers import Accepted, Answered, NotSent, Result
 from kiejobs.db import counters, ledger
 from kiejobs.db.session import Database
 from kiejobs.db.tables import payloads
-from kiejobs.errors import Reason
+from kiejobs.errors import KieUnavailable, Reason
 from kiejobs.jobs import Job, JobState, SubmissionState
+from kiejobs.kie.client import KieClient
+from kiejobs.kie.envelope import Envelope
 from kiejobs.kie.families import family
+from kiejobs.kie.family import Call
 from kiejobs.nudge import POLL, STORE, SUBMIT, create_nudge, poll_nudge, store_nudge
 from kiejobs.producer import KieJobs
 from kiejobs.simulator import Simulator
@@ -799,6 +802,29 @@ def test_a_look_whose_worker_died_is_taken_by_another(rt: Runtime, simulator: Si
     sweep(rt)
     work(rt)
     assert state(rt, job.id) is S.SUCCESS
+
+
+def test_a_slow_kie_is_given_its_time_from_the_second_look_on(
+    database: Database, runtime: Callable[..., Runtime], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is short, so that what dies with its worker is found soon; one that got no answer is followed by a long one."""
+    asked: list[float | None] = []
+    send = KieClient.send
+
+    def slow(client: KieClient, call: Call, *, timeout_s: float | None = None, **more: Any) -> Envelope:
+        asked.append(timeout_s)
+        if timeout_s is not None and timeout_s < 12:
+            raise KieUnavailable("no readable answer: ReadTimeout")
+        return send(client, call, timeout_s=timeout_s, **more)
+
+    rt = runtime(database, http_timeout_s=30.0)
+    job = sent(rt, simulator)
+    monkeypatch.setattr(KieClient, "send", slow)
+    poll(rt, job.id, job_row(rt.database, job.id).version)
+    assert (state(rt, job.id), job_row(rt.database, job.id).troubles) == (S.WAITING, 1)
+    poll(rt, job.id, job_row(rt.database, job.id).version)
+    assert state(rt, job.id) is S.STORING
+    assert asked == [10.0, 30.0]
 
 
 def test_a_copy_whose_worker_died_is_taken_by_another(rt: Runtime, simulator: Simulator, nudges: Nudges) -> None:

@@ -198,7 +198,7 @@ class Fleet:
 class _Poison(SimulatedClient):
     """A client whose every record kills the process that reads it."""
 
-    def record(self, *_: Any) -> Any:
+    def record(self, *_: Any, **__: Any) -> Any:
         """Die, as a worker dies of a file that takes all its memory."""
         world = self._world
         assert world.current is not None

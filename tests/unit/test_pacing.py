@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kiejobs import pacing
-from kiejobs.pacing import next_look_s, renudge_s, retry_copy_s, rung_s, tail_s
+from kiejobs.pacing import look_timeout_s, next_look_s, renudge_s, retry_copy_s, rung_s, tail_s
 
 TIMEOUT_S = 600.0
 
@@ -105,3 +105,10 @@ def test_a_copy_is_tried_again_after_5_seconds_doubling_to_10_minutes(attempts: 
 def test_a_copy_is_put_off_however_often_it_was_tried() -> None:
     """Two weeks of ten-minute waits are 2016 attempts; the wait must be a number for each of them."""
     assert retry_copy_s(2016) == 600
+
+
+@pytest.mark.parametrize(
+    ("troubles", "http_timeout_s", "expected_s"), [(0, 30, 10), (1, 30, 30), (5, 30, 30), (0, 4, 4), (1, 4, 4)]
+)
+def test_a_look_takes_ten_seconds_at_most_unless_kie_was_slower_than_that(troubles, http_timeout_s, expected_s):
+    assert look_timeout_s(troubles, http_timeout_s=http_timeout_s) == expected_s

@@ -10,12 +10,11 @@ from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.families import family
 from kiejobs.nudge import store_nudge
+from kiejobs.pacing import look_timeout_s
 from workers.runtime import Runtime
 from workers.steps.adopt import adopt
 
 log = logging.getLogger(__name__)
-
-CLAIM_MARGIN_S = 15.0
 
 
 def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change | None:
@@ -23,8 +22,9 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
 
     `by` is what made the look happen now: the lane's own `poll`, a `callback`, a `sweep`.
     """
-    claim_s, accounts = rt.settings.http_timeout_s + CLAIM_MARGIN_S, list(rt.settings.keys)
-    claim = looks.claim(rt.database, job_id, version, claim_s=claim_s, accounts=accounts)
+    full_s, accounts = rt.settings.http_timeout_s, list(rt.settings.keys)
+    first_s = look_timeout_s(0, http_timeout_s=full_s)
+    claim = looks.claim(rt.database, job_id, version, claim_s=full_s, first_claim_s=first_s, accounts=accounts)
     if claim is None:
         rt.counts.add(counted.STALE, "poll")
         return None
@@ -51,8 +51,9 @@ def _look(rt: Runtime, claim: Claim) -> tuple[Change, Any]:
     client, pace = rt.client(claim.account), rt.pace(claim.account, claim.model)
     if client is None:
         return after_trouble(claim, f"this worker has no key for account {claim.account}", pace), None
+    timeout_s = look_timeout_s(claim.troubles, http_timeout_s=client.timeout_s)
     try:
-        snapshot, record = client.record(family(claim.family), claim.task_id or "")
+        snapshot, record = client.record(family(claim.family), claim.task_id or "", timeout_s=timeout_s)
     except KieJobsError as error:
         if isinstance(error, KieThrottled):
             rt.crowd(claim.account).throttled()
