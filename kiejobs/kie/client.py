@@ -9,17 +9,20 @@ no proxy, no netrc. Every call has one total deadline, held by a watchdog that c
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from math import isfinite
 from ssl import SSLCertVerificationError
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
-import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.util import parse_url
 
 from kiejobs import __version__
 from kiejobs.answers import NotSent, Outcome, Snapshot, Unknown
 from kiejobs.errors import KieThrottled, KieUnavailable
-from kiejobs.kie.deadline import DeadlineAdapter, Watch
+from kiejobs.kie.deadline import Watch, connections
 from kiejobs.kie.envelope import REFUSALS, THROTTLED, Envelope, envelope
 from kiejobs.kie.family import Call, Family
 
@@ -63,7 +66,8 @@ class KieClient:
         self._kind, self._seen = kind, seen
         self.timeout_s = timeout_s
         self._key = key
-        self._reads = _Session(pool_size)
+        self._host = parse_url(base_url)
+        self._reads = connections(self._host, at_most=pool_size)
 
     def __repr__(self) -> str:
         return f"KieClient({self.base_url!r})"
@@ -87,13 +91,12 @@ class KieClient:
         if not may_start():
             return NotSent("too long after the intent was committed; the intent is given back")
         try:
-            with _Session(1) as session:  # a create never rides on a kept connection that may just be dying
-                answer = self._call(session, call, payload, deadline_s, may_start)
+            # A create never rides on a kept connection that may just be dying.
+            with closing(connections(self._host, at_most=1)) as own:
+                answer = self._call(own, call, payload, deadline_s, may_start)
             return family.created(answer, request)
-        except requests.ConnectionError as error:
-            return _not_sent_or_unknown(error)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, money may have been spent: that is an outcome
-            return Unknown(f"no readable answer: {_named(error)}")
+            return _not_sent_or_unknown(error)
 
     def record(self, family: Family, task_id: str, *, timeout_s: float | None = None) -> tuple[Snapshot, Any]:
         """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled.
@@ -134,7 +137,7 @@ class KieClient:
         body = payload if payload is not None or call.body is None else json.dumps(call.body).encode()
         try:
             answer = self._call(self._reads, call, body, timeout_s or self.timeout_s, content_type=content_type)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (HTTPError, OSError, ValueError) as error:
             raise KieUnavailable(f"no readable answer: {_named(error)}") from None
         if answer.effective_code in THROTTLED:
             raise KieThrottled(f"Kie answered {answer.effective_code}: {answer.message}")
@@ -144,7 +147,7 @@ class KieClient:
 
     def _call(
         self,
-        session: requests.Session,
+        pool: HTTPConnectionPool,
         call: Call,
         payload: Payload | None,
         timeout_s: float,
@@ -154,20 +157,20 @@ class KieClient:
     ) -> Envelope:
         headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", "User-Agent": USER_AGENT}
         if payload is not None:
-            headers["Content-Type"] = content_type
-        if session is not self._reads:
+            headers |= {"Content-Type": content_type, "Content-Length": str(len(payload))}
+        if pool is not self._reads:
             headers["Connection"] = "close"
         began, code = time.monotonic(), NO_ANSWER
         try:
-            answer = self._answer(session, call, payload, may_start, timeout_s=timeout_s, headers=headers)
+            answer = self._answer(pool, call, payload, may_start, timeout_s=timeout_s, headers=headers)
             code = str(answer.effective_code)
         finally:
-            self._seen(self._kind if session is self._reads else "create", code, time.monotonic() - began)
+            self._seen(self._kind if pool is self._reads else "create", code, time.monotonic() - began)
         return answer
 
     def _answer(
         self,
-        session: requests.Session,
+        pool: HTTPConnectionPool,
         call: Call,
         payload: Payload | None,
         may_start: Callable[[], bool],
@@ -175,62 +178,51 @@ class KieClient:
         timeout_s: float,
         headers: dict[str, str],
     ) -> Envelope:
-        # Prepared here, not by the session: it has no cookies, no credentials and no defaults to mix in.
-        request = requests.Request(call.method, self.base_url + call.path, headers, None, payload, call.query).prepare()
+        target = (self._host.path or "") + call.path + (f"?{urlencode(call.query)}" if call.query else "")
         with Watch(timeout_s, may_start) as watch:
-            response = session.send(
-                request, timeout=(CONNECT_TIMEOUT_S, timeout_s), allow_redirects=False, stream=True, proxies={}
+            response = pool.urlopen(
+                call.method,
+                target,
+                payload,
+                headers,
+                retries=False,
+                redirect=False,
+                timeout=Timeout(connect=CONNECT_TIMEOUT_S, read=timeout_s),
+                preload_content=False,
             )
-            with response:
+            with closing(response):  # whole, the connection is back in its pool by then; else it is cut
                 body = _body(response)
-            answer = envelope(response.status_code, body)
+            answer = envelope(response.status, body)
             if watch.fired and not answer.parsed:
-                raise requests.ReadTimeout(f"no whole answer within {timeout_s:g} s")
+                raise TimeoutError(f"no whole answer within {timeout_s:g} s")
             return answer
 
 
-class _Session(requests.Session):
-    """A session that takes nothing from the environment and never looks where a redirect leads."""
-
-    def __init__(self, pool_size: int) -> None:
-        super().__init__()
-        self.trust_env = False
-        adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=pool_size)
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: requests would parse the target and read the redirect's whole body, even when told not to follow."""
-        return None
-
-
-def _body(response: requests.Response) -> bytes:
+def _body(response: BaseHTTPResponse) -> bytes:
     parts: list[bytes] = []
     size = 0
-    for part in response.iter_content(65536):
+    for part in response.stream(65536, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > MAX_ANSWER_BYTES:
-            raise requests.RequestException(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            raise OSError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
     return b"".join(parts)
 
 
-def _not_sent_or_unknown(error: requests.ConnectionError) -> Outcome:
-    """Only a failure to connect proves that nothing was sent; requests uses one class for both."""
-    cause: Any = error.args[0] if error.args else None
-    cause = getattr(cause, "reason", cause)
-    if isinstance(cause, NewConnectionError | NameResolutionError | ConnectTimeoutError):
-        return NotSent(f"Kie could not be reached: {type(cause).__name__}", unreachable=True)
-    if isinstance(
-        getattr(cause, "args", (None,))[0], SSLCertVerificationError
-    ):  # part of the handshake, nothing follows
-        return NotSent("Kie's certificate could not be verified", unreachable=True)
-    return Unknown(f"the connection broke: {_named(error)}")
+def _not_sent_or_unknown(error: Exception) -> Outcome:
+    """Only a failure to connect proves that nothing was sent."""
+    if isinstance(error, NewConnectionError | ConnectTimeoutError):
+        return NotSent(f"Kie could not be reached: {type(error).__name__}", unreachable=True)
+    if isinstance(error, SSLError) and isinstance(_cause(error), SSLCertVerificationError):
+        return NotSent("Kie's certificate could not be verified", unreachable=True)  # nothing follows a handshake
+    return Unknown(f"no readable answer: {_named(error)}")
 
 
 def _named(error: BaseException) -> str:
     """Name an error without its text: the text of transport errors may hold the URL's query."""
-    inner = error.args[0] if error.args else None
-    inner = getattr(inner, "reason", inner)
-    name = type(error).__name__
-    return f"{name} ({type(inner).__name__})" if isinstance(inner, BaseException) else name
+    cause, name = _cause(error), type(error).__name__
+    return f"{name} ({type(cause).__name__})" if cause else name
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return next((one for one in error.args if isinstance(one, BaseException)), None)

@@ -18,8 +18,9 @@ from typing import Any, Self, cast
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
+from urllib3.util import Url
 
-from kiejobs.tls import OneContext
+from kiejobs.tls import context
 
 _current = threading.local()
 
@@ -130,10 +131,8 @@ class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPS
 
 
-class DeadlineAdapter(OneContext):
-    """An adapter whose connections can be cut by a `Watch`. Makes no retries."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools from connections that report to their watch."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+def connections(to: Url, *, at_most: int) -> HTTPConnectionPool:
+    """Make a pool of connections to one host, of which so many are kept; a `Watch` can cut each of them."""
+    if to.scheme == "https":
+        return _HTTPSPool(to.host or "", to.port, maxsize=at_most, ssl_context=context())
+    return _HTTPPool(to.host or "", to.port, maxsize=at_most)

@@ -12,8 +12,9 @@ from datetime import UTC, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import requests
-from urllib3.exceptions import NewConnectionError
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import IncompleteRead, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.util import parse_url
 
 from kiejobs.errors import SourceUnavailable
 from kiejobs.kie.client import KieClient
@@ -230,9 +231,8 @@ class Kie:
         return 200, self.tasks[known[0]].content(known[1])
 
 
-def _never_connected(why: str) -> requests.ConnectionError:
-    reason: Any = SimpleNamespace(reason=NewConnectionError(None, why))  # type: ignore[arg-type]
-    return requests.ConnectionError(reason)
+def _never_connected(why: str) -> NewConnectionError:
+    return NewConnectionError(None, why)  # type: ignore[arg-type]
 
 
 class SimulatedClient(KieClient):
@@ -241,12 +241,13 @@ class SimulatedClient(KieClient):
     def __init__(self, world: World, kie: Kie, process: Process, refuse_inside: Callable[[str], None]) -> None:
         self.base_url = "https://kie.simulated"
         self.timeout_s = 30.0
+        self._host = parse_url(self.base_url)
         self._reads: Any = None  # the wire ends in this module
         self._world, self._kie, self._process, self._refuse_inside = world, kie, process, refuse_inside
 
     def _call(
         self,
-        session: requests.Session,
+        pool: HTTPConnectionPool,
         call: Call,
         payload: Any,
         timeout_s: float,
@@ -275,7 +276,7 @@ class SimulatedClient(KieClient):
         waits_s = world.random.uniform(0, 35.0) if slow or world.chance(0.03) else world.random.uniform(0, 0.3)
         world.sleep(min(waits_s, timeout_s))
         if waits_s > timeout_s:
-            raise requests.ReadTimeout("no whole answer in time (simulated)")
+            raise TimeoutError("no whole answer in time (simulated)")
         return envelope(status, answer)
 
     def _sent(self, serve: Callable[[], tuple[int, Any]], may_start: Callable[[], bool]) -> tuple[int, Any]:
@@ -297,8 +298,9 @@ class SimulatedClient(KieClient):
         return lambda: self._kie.fresh_link((call.body or {})["url"])
 
     def _reset(self) -> Exception:
-        cut = requests.exceptions.ChunkedEncodingError()
-        return self._world.random.choice((requests.ConnectionError("reset"), requests.ReadTimeout("silence"), cut))
+        reset = ProtocolError("Connection aborted.", ConnectionResetError())
+        silence = ReadTimeoutError(None, "", "silence")  # type: ignore[arg-type]
+        return self._world.random.choice((reset, silence, IncompleteRead(10, 20)))
 
     def _not_sent(self) -> Exception:
         """The call does not reach Kie; half of the time the client can know it."""

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import requests
 from sqlalchemy import Connection, func, select, update
+from urllib3.exceptions import ReadTimeoutError
 
 from kiejobs import decisions
 from kiejobs.answers import Accepted, NotSent, Outcome, Unknown
@@ -102,7 +102,7 @@ def retry_the_post() -> Iterator[Any]:
         client = type(self)._call_once  # type: ignore[attr-defined]
         try:
             return client(self, session, wanted, *given, **named)
-        except requests.Timeout:
+        except (TimeoutError, ReadTimeoutError):
             return client(self, session, wanted, *given, **named)
 
     from tests.simulation.kie import SimulatedClient

@@ -20,7 +20,7 @@ import pytest
 from kiejobs import __version__
 from kiejobs.answers import Accepted, Broken, Busy, Finished, NotSent, NotVisible, Outcome, Pending, Refused, Unknown
 from kiejobs.errors import KieThrottled, KieUnavailable, SettingsError
-from kiejobs.kie.client import KieClient
+from kiejobs.kie.client import CREDIT, KieClient
 from kiejobs.kie.families.market import Market
 from kiejobs.settings import load
 
@@ -396,6 +396,15 @@ def test_every_create_dials_anew() -> None:
         assert client.create(MARKET, "z-image", REQUEST) == Accepted("t-1")
         assert client.create(MARKET, "z-image", REQUEST) == Accepted("t-1")
         assert wire.connections == 2
+
+
+def test_reads_share_a_kept_connection() -> None:
+    """A handshake costs more than the look that follows it; reading again is harmless."""
+    with serving(keep_alive) as wire:
+        client = KieClient(wire.url, KEY)
+        for _ in range(3):
+            assert isinstance(client.send(CREDIT).data, dict)
+        assert wire.connections == 1
 
 
 # ── where the key goes ───────────────────────────────────────────────────────────────────────────────────────────────

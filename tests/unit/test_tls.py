@@ -12,12 +12,24 @@ import pytest
 import requests
 
 from kiejobs import tls
+from kiejobs.answers import Accepted, NotSent, Outcome
+from kiejobs.kie.client import KieClient
+from kiejobs.kie.families.market import Market
 from kiejobs.storage.egress import guarded_session
 from tests.support import missing
 
 
 class Answer(BaseHTTPRequestHandler):
     """Says hello."""
+
+    def do_POST(self) -> None:
+        """Accept a create call, or what looks like one."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said = b'{"code":200,"msg":"success","data":{"taskId":"t-1"}}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -121,3 +133,23 @@ def test_the_context_demands_certificates() -> None:
     """And host names."""
     assert tls.context().verify_mode is ssl.CERT_REQUIRED
     assert tls.context().check_hostname
+
+
+def created(host: str, port: int) -> Outcome:
+    return KieClient(f"https://{host}:{port}", "key").create(Market(), "z-image", {"input": {"prompt": "a cat"}})
+
+
+def test_a_create_call_goes_over_tls(certificate: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a host whose certificate the bundle knows."""
+    monkeypatch.setattr(tls, "where", lambda: str(certificate / "cert.pem"))
+    tls.context.cache_clear()
+    try:
+        assert created("localhost", port) == Accepted("t-1")
+        assert created("127.0.0.1", port) == NotSent("Kie's certificate could not be verified", unreachable=True)
+    finally:
+        tls.context.cache_clear()
+
+
+def test_a_create_call_to_an_unknown_signer_is_not_sent(port: int) -> None:
+    """The handshake is over before anything of ours is written: nothing can have been bought."""
+    assert created("localhost", port) == NotSent("Kie's certificate could not be verified", unreachable=True)
