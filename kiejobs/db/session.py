@@ -8,7 +8,7 @@ schema as `DatabaseNotMigrated`.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ _NOTICES_SILENCE = {
 """A server that is cut off without a word is given up after some 25 s; by itself the kernel would take a quarter of an
 hour, and every thread would wait. https://www.postgresql.org/docs/current/libpq-connect.html"""
 
-_WRITE, _SINGLE = "kiejobs_write", "kiejobs_single"
 _POSTGRESQL_UNDEFINED = ("42P01", "42703")  # undefined table, undefined column
 
 
@@ -55,10 +54,6 @@ class Database:
         else:
             event.listen(self.engine, "checkout", self._check_if_idle)
             event.listen(self.engine, "checkin", _note_use)
-        event.listen(self.engine, "begin", _begin_sqlite if self.sqlite else _begin_postgresql)
-        self._reader = self.engine if self.sqlite else self.engine.execution_options(**{_SINGLE: True})
-        self._writer = self.engine.execution_options(**{_WRITE: True})
-        self._single = self.engine.execution_options(**{_WRITE: True, _SINGLE: True})
 
     def _options(self) -> dict[str, Any]:
         if self.sqlite:
@@ -66,25 +61,30 @@ class Database:
         given = {"connect_timeout": 5, "application_name": "kiejobs", **_NOTICES_SILENCE}
         return {"connect_args": given, "isolation_level": "AUTOCOMMIT"}  # this module begins transactions
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> AbstractContextManager[Connection]:
         """Open a transaction that may change rows; commits at the end, rolls back on any exception."""
-        with _translated(), self._writer.begin() as connection:
-            yield connection
+        return self._transaction("BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """Open a connection that only looks; on SQLite, at one moment.
 
         On PostgreSQL a transaction would bring nothing: each statement in it sees what was committed before it.
         """
-        with _translated(), self._reader.connect() as connection:
+        return self._transaction("BEGIN") if self.sqlite else self._connection()
+
+    def single(self) -> AbstractContextManager[Connection]:
+        """Open a connection for exactly one statement, which on PostgreSQL commits by itself."""
+        return self._transaction("BEGIN IMMEDIATE") if self.sqlite else self._connection()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Connection]:
+        with _translated(), self.engine.begin() as connection:
+            connection.exec_driver_sql(begin)
             yield connection
 
     @contextmanager
-    def single(self) -> Iterator[Connection]:
-        """Open a connection for exactly one statement, which commits by itself."""
-        with _translated(), self._single.begin() as connection:
+    def _connection(self) -> Iterator[Connection]:
+        with _translated(), self.engine.connect() as connection:
             yield connection
 
     def _check_if_idle(self, connection: Any, record: Any, _: Any) -> None:
@@ -143,16 +143,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # this module begins transactions, not the driver
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_postgresql(connection: Connection) -> None:
-    if not connection.get_execution_options().get(_SINGLE, False):
-        connection.exec_driver_sql("BEGIN")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager

@@ -38,10 +38,6 @@ class SimulatedDatabase(Database):
         self.engine = create_engine("sqlite://", poolclass=StaticPool)
         event.listen(self.engine, "connect", session._prepare_sqlite)
         event.listen(self.engine, "connect", self._follow_the_world)
-        event.listen(self.engine, "begin", session._begin_sqlite)
-        self._writer = self.engine.execution_options(**{session._WRITE: True})
-        self._single = self._writer
-        self._reader = self.engine
         self._tables = [f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)]
         migrate(self)
         self.raw: Any = self.engine.raw_connection().driver_connection
