@@ -14,6 +14,7 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -330,6 +331,13 @@ class Settings(BaseSettings):
     def _no_trailing_slash(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        try:
+            split = urlsplit(value)
+            whole = bool(split.hostname) and (split.port is None or split.port > 0)
+        except ValueError:
+            whole = False
+        if not whole or split.username is not None or split.query or split.fragment:
+            raise ValueError("must be an address like https://host or https://host:port/path")
         return value.rstrip("/")
 
     @cached_property

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, exists, insert, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
@@ -205,12 +218,15 @@ def give_up(tx: Connection, job_id: str, *, version: int, who: str) -> None:
     look_later(tx, job_id, version=version, due=clock())
 
 
-def look_later(tx: Connection, job_id: str, *, version: int, due: Any) -> None:
+def look_later(tx: Connection, job_id: str, *, version: int, due: Any) -> bool:
     """Say when a job that was looked at for its candidate, claimed with `version`, is due again (a time or `clock(…)`).
 
-    One that had ended is due no more when no candidate is left.
+    One that had ended is due no more when no candidate is left; one that a sweep has put back in line waits for its turn.
+    False, with nothing changed, where the look was overtaken.
     """
     mine = (jobs.c.id == job_id) & (jobs.c.version == version)
     when = due if isinstance(due, ColumnElement) else literal(due, jobs.c.due_at.type)
-    over = (jobs.c.state == JobState.FAIL) & ~NAMED
-    tx.execute(update(jobs).where(mine).values(due_at=case((over, null()), else_=when), executions=0))
+    in_line = (jobs.c.state == JobState.QUEUED) & jobs.c.line_at.is_not(None)
+    over = or_((jobs.c.state == JobState.FAIL) & ~NAMED, in_line)
+    later = update(jobs).where(mine).values(due_at=case((over, null()), else_=when), executions=0)
+    return bool(tx.execute(later).rowcount)

@@ -42,7 +42,7 @@ def claim(
 ) -> Claim | None:
     """Take the one look that `version` stands for; None where it was taken, or the job has moved on.
 
-    The claim lasts for `claim_s` and the sweep's grace; for `first_claim_s` where Kie answered the last look, or there was
+    The row is due again for the sweeps after `claim_s`, or `first_claim_s` where Kie answered the last look, or there was
     none. With `accounts`, the ones that this process has keys for, only their jobs; others are left as they are.
     """
     statement = _claim(None if accounts is None else tuple(accounts))
@@ -139,6 +139,17 @@ def write(
 def _worth_telling(claim: Claim, change: Change) -> bool:
     first_trouble = change.trouble and claim.troubles == 0
     return first_trouble or (change.word is not None and change.word != claim.last_word)
+
+
+def survived(database: Database, claim: Claim) -> None:
+    """Take a look that was overtaken, alive, out of the count of those that killed their worker."""
+    with database.single() as connection:
+        connection.execute(_SURVIVED, {"job": claim.id})
+
+
+_SURVIVED = (
+    update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.executions > 0).values(executions=jobs.c.executions - 1)
+)
 
 
 def quarantine(database: Database, claim: Claim, *, who: str) -> bool:

@@ -139,7 +139,7 @@ class JobRow(Base):
             sqlite_where=text("state = 'queued' AND line_at IS NOT NULL"),
         ),
         Index(
-            "ix_jobs_lane",
+            "ix_jobs_lane_last",
             "account",
             "tenant",
             "priority",

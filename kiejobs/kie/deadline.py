@@ -134,5 +134,5 @@ class _HTTPSPool(HTTPSConnectionPool):
 def connections(to: Url, *, at_most: int) -> HTTPConnectionPool:
     """Make a pool of connections to one host, of which so many are kept; a `Watch` can cut each of them."""
     if to.scheme == "https":
-        return _HTTPSPool(to.host or "", to.port, maxsize=at_most, ssl_context=context())
-    return _HTTPPool(to.host or "", to.port, maxsize=at_most)
+        return _HTTPSPool(to.host or "", to.port or 443, maxsize=at_most, ssl_context=context())
+    return _HTTPPool(to.host or "", to.port or 80, maxsize=at_most)

@@ -27,7 +27,7 @@ from kiejobs.answers import (
     Scope,
     Unknown,
 )
-from kiejobs.db import copies, intake, ledger, looks, migrate, reads, rescue
+from kiejobs.db import candidates, copies, intake, ledger, looks, migrate, reads, rescue
 from kiejobs.db.accounts import Budget, free_creates, turns
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
@@ -369,7 +369,7 @@ def test_the_last_place_is_found_by_its_index_while_the_statistics_know_of_no_qu
     statement, parameters = next(one for one in asked if "standing" in one[0])
     with database.read() as connection:
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars())
-    assert "using ix_jobs_lane" in plan, plan
+    assert "using ix_jobs_lane_last" in plan, plan
     assert "Rows Removed" not in plan, plan
 
 
@@ -872,6 +872,15 @@ def test_a_claim_is_short_where_kie_answered_the_last_look(
     assert seconds_until(database, job_row(database, made.id).due_at) == pytest.approx(lasts_s, abs=2)
 
 
+def test_connections_can_be_made_before_anybody_needs_them(database: Database) -> None:
+    """And are used then; they hold no transaction."""
+    database.engine.dispose()
+    database.connect(3)
+    assert database.engine.pool.checkedin() == 3  # type: ignore[attr-defined]
+    enter(database, new_job())
+    assert database.engine.pool.checkedin() == 3  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("wrong", [-1, 1, 100])
 def test_a_stale_version_claims_nothing(database: Database, wrong: int) -> None:
     """I5."""
@@ -997,6 +1006,25 @@ def test_the_sixth_claim_in_a_row_without_a_finished_look_is_poison(database: Da
     assert looks.is_poison(held)
     assert looks.quarantine(database, held, who="test")
     assert job_row(database, made.id).reason == Reason.QUARANTINED
+
+
+def test_a_look_that_was_overtaken_alive_counts_as_no_death(database: Database) -> None:
+    """A look that takes longer than its claim, again and again, kills nobody: the job is not poison."""
+    made = make_job(database, S.WAITING)
+    version = made.version
+    for _ in range(3 * MAX_EXECUTIONS):
+        slow = claim(database, made.id, version)
+        version = slow.version
+        following = claim(database, made.id, version)
+        assert not looks.is_poison(following)
+        assert not looks.write(database, slow, after_poll(slow, Pending("x"), PACE), record=None, who="slow")
+        looks.survived(database, slow)
+        assert job_row(database, made.id).executions == 1  # the one that is under way
+        version = following.version
+        looks.survived(database, following)
+    assert job_row(database, made.id).executions == 0
+    looks.survived(database, following)
+    assert job_row(database, made.id).executions == 0
 
 
 @pytest.mark.parametrize("how", ["NUL", "surrogate", "much"])
@@ -1324,6 +1352,19 @@ def test_a_copy_whose_lease_lapsed_is_nudged(database: Database, rt: Runtime, nu
     claim_copy(database, made.id)
     (row,) = outputs_of(database, made.id)
     assert (row.nudges, row.renudge_at) == (0, None)
+
+
+def test_a_look_at_a_candidate_does_not_hold_up_who_is_back_in_line(database: Database) -> None:
+    """A sweep may put the job back between the candidate's refusal and the end of the look."""
+    job_id = enter(database, new_job())[0].job_id
+    version = job_row(database, job_id).version
+    with database.write() as tx:
+        assert candidates.look_later(tx, job_id, version=version, due=clock(5.0))
+    row = job_row(database, job_id)
+    assert row.line_at is not None
+    assert row.due_at is None
+    with database.write() as tx:
+        assert not candidates.look_later(tx, job_id, version=version + 1, due=clock(5.0))
 
 
 def test_a_held_job_comes_back_into_line(database: Database, rt: Runtime) -> None:

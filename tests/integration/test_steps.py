@@ -827,6 +827,27 @@ def test_a_slow_kie_is_given_its_time_from_the_second_look_on(
     assert asked == [10.0, 30.0]
 
 
+def test_looks_that_outlast_their_claims_fail_no_job(
+    rt: Runtime, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that answers after half a minute: the sweep's look comes first each time, and nobody has died."""
+    job = sent(rt, simulator)
+    send = KieClient.send
+
+    def overtaken(client: KieClient, call: Call, **more: Any) -> Envelope:
+        monkeypatch.setattr(KieClient, "send", send)
+        with rt.database.write() as tx:  # the sweep's look claims, too, and its worker is slow as well
+            tx.exec_driver_sql("UPDATE jobs SET version = version + 1")
+        raise KieUnavailable("no readable answer: NameResolutionError")
+
+    for _ in range(12):
+        monkeypatch.setattr(KieClient, "send", overtaken)
+        assert poll(rt, job.id, job_row(rt.database, job.id).version) is None
+    assert state(rt, job.id) is S.WAITING
+    poll(rt, job.id, job_row(rt.database, job.id).version)
+    assert state(rt, job.id) is S.STORING
+
+
 def test_a_copy_whose_worker_died_is_taken_by_another(rt: Runtime, simulator: Simulator, nudges: Nudges) -> None:
     """After its lease."""
     job = sent(rt, simulator)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3.util import parse_url
 
 from kiejobs import __version__
 from kiejobs.answers import Accepted, Broken, Busy, Finished, NotSent, NotVisible, Outcome, Pending, Refused, Unknown
 from kiejobs.errors import KieThrottled, KieUnavailable, SettingsError
 from kiejobs.kie.client import CREDIT, KieClient
+from kiejobs.kie.deadline import connections
 from kiejobs.kie.families.market import Market
 from kiejobs.settings import load
 
@@ -405,6 +407,22 @@ def test_reads_share_a_kept_connection() -> None:
         for _ in range(3):
             assert isinstance(client.send(CREDIT).data, dict)
         assert wire.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("https://api.kie.ai", "api.kie.ai", 443),
+        ("http://api.kie.ai", "api.kie.ai", 80),
+        ("https://api.kie.ai:8443/proxy", "api.kie.ai", 8443),
+        ("http://[2001:db8::5:443]", "2001:db8::5:443", 80),
+        ("https://[::1]:444", "::1", 444),
+    ],
+)
+def test_the_host_that_is_dialled_is_the_one_of_the_address(address: str, host: str, port: int) -> None:
+    """The end of an IPv6 address is no port."""
+    connection = connections(parse_url(address), at_most=1)._new_conn()
+    assert (connection.host, connection.port) == (host, port)
 
 
 # ── where the key goes ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -154,6 +154,27 @@ def test_a_slash_at_the_end_of_a_host_is_taken_off(monkeypatch: pytest.MonkeyPat
     assert given(monkeypatch, KIE_BASE_URL="http://127.0.0.1:8000/").base_url == "http://127.0.0.1:8000"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://",
+        "https://:443",
+        "https://api.kie.ai:99999",
+        "https://api.kie.ai:no",
+        "http://[::1",
+        "https://user:word@api.kie.ai",
+        "https://api.kie.ai/?to=elsewhere",
+        "https://api.kie.ai/#there",
+        "api.kie.ai",
+    ],
+)
+def test_an_address_of_kie_that_cannot_be_dialled_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Not by every look at a paid job."""
+    assert "KIE_BASE_URL" in str(refused(monkeypatch, KIE_BASE_URL=address))
+
+
 def test_an_error_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """I11, also at the start."""
     accounts = json.dumps({"main": {"key": "sk-very-secret", "surprise": 1}})

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from kiejobs.answers import Accepted, NotVisible
-from kiejobs.db import candidates, ledger
+from kiejobs.db import candidates, ledger, looks
 from kiejobs.db.candidates import Named
 from kiejobs.db.clock import clock
 from kiejobs.decisions import VISIBLE_AFTER_S
@@ -81,6 +81,8 @@ def _later(rt: Runtime, claim: Claim, named: Named | None, again_s: float | None
     if again_s is None and claim.state is JobState.SUBMITTING and named is not None:
         due = named.deadline_at + timedelta(seconds=ledger.LAPSE_AFTER_S)
     with rt.database.write() as tx:
-        candidates.look_later(tx, claim.id, version=claim.version, due=due)
+        mine = candidates.look_later(tx, claim.id, version=claim.version, due=due)
+    if not mine:
+        looks.survived(rt.database, claim)
     rt.look_again(claim.id, claim.version, again_s)
     return False

@@ -16,6 +16,9 @@ from workers.steps.adopt import adopt
 
 log = logging.getLogger(__name__)
 
+CLAIM_MARGIN_S = 5.0
+"""For what comes before and after a call's own time: resolving, connecting, writing."""
+
 
 def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change | None:
     """Look once, if `version` is still the row's; None, without any outside call, where it is not.
@@ -23,8 +26,11 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
     `by` is what made the look happen now: the lane's own `poll`, a `callback`, a `sweep`.
     """
     full_s, accounts = rt.settings.http_timeout_s, list(rt.settings.keys)
-    first_s = look_timeout_s(0, http_timeout_s=full_s)
-    claim = looks.claim(rt.database, job_id, version, claim_s=full_s, first_claim_s=first_s, accounts=accounts)
+    lasts = {
+        "claim_s": full_s + CLAIM_MARGIN_S,
+        "first_claim_s": look_timeout_s(0, http_timeout_s=full_s) + CLAIM_MARGIN_S,
+    }
+    claim = looks.claim(rt.database, job_id, version, accounts=accounts, **lasts)
     if claim is None:
         rt.counts.add(counted.STALE, "poll")
         return None
@@ -42,6 +48,7 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
         return None
     change, record = _look(rt, claim)
     if not looks.write(rt.database, claim, change, record=record, who=rt.who, by=by):
+        looks.survived(rt.database, claim)
         return None
     _go_on(rt, claim, change)
     return change
