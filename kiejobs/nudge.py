@@ -111,6 +111,12 @@ def publisher(app: Any) -> Publish:
     return publish
 
 
+def load(app: Any) -> None:
+    """Load what publishing needs without connecting, so that a process's first nudge holds nobody up for its imports."""
+    task_message(app, poll_nudge("", 0))
+    app.connection_for_write().transport  # noqa: B018 - imports the broker's client
+
+
 def task_message(app: Any, nudge: Nudge) -> Any:
     """Make the Celery message of a nudge: headers, properties, body (args, kwargs, embed) and no event."""
     return app.amqp.as_task_v2(

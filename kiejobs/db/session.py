@@ -8,7 +8,7 @@ schema as `DatabaseNotMigrated`.
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ class Database:
             self.engine.dialect.do_ping(connection)
         except Exception as error:
             raise InvalidatePoolError("the connection died while it lay idle") from error
+
+    def connect(self, count: int) -> None:
+        """Make so many connections now, which the first callers would have to wait for."""
+        with _translated(), ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(self.engine.connect())
 
     def close(self) -> None:
         """Give the connections back."""

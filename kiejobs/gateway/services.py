@@ -35,6 +35,9 @@ _HELD_BACK = 10_000
 """Nudges that wait for a slow broker; what is beyond is the pump's."""
 _LAST_ONES_S = 3.0
 
+CONNECTED = 8
+"""Connections to the database that there are from the start: as many as take callbacks at once."""
+
 
 class Courier:
     """Publishes on a thread of its own, so that a broker that hangs holds no request up."""
@@ -130,21 +133,31 @@ def open_services(
     publish: Publish | None = None,
     limits: Limits | None = None,
 ) -> Services:
-    """Build what the routes use. DatabaseNotMigrated where the schema is missing; the broker may be down."""
+    """Build what the routes use. DatabaseNotMigrated where the schema is missing; the broker may be down.
+
+    What the first requests would have to wait for is loaded and connected here.
+    """
     limits = limits or Limits()
     catalogue.use(settings.catalogue)
     return Services(
         settings=settings,
-        database=database or migrate.ready(Database(settings.database, pool_size=limits.threads)),
+        database=database or _connected(Database(settings.database, pool_size=limits.threads)),
         publish=publish or Courier(_publisher(settings)),
         limits=limits,
     )
 
 
+def _connected(database: Database) -> Database:
+    migrate.ready(database).connect(CONNECTED)
+    return database
+
+
 def _publisher(settings: Settings) -> Publish:
     if settings.broker is None:
         return lambda nudges: None  # the pump of whatever workers there are finds the rows
-    return nudge.publisher(nudge.producer_app(settings.broker))
+    app = nudge.producer_app(settings.broker)
+    nudge.load(app)
+    return nudge.publisher(app)
 
 
 async def _services(request: Request) -> Services:

@@ -1,5 +1,7 @@
 """What a nudge becomes on the wire: the message that Celery's own `send_task` would have sent."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,3 +62,16 @@ def test_a_nudge_that_cannot_be_sent_is_no_error(app: Any, caplog: pytest.LogCap
     """The sweep publishes again; whoever just committed a row must not hear of the broker."""
     publisher(app)([Nudge("kiejobs.no_such_task", {}, "x"), poll_nudge(JOB, 1)])
     assert "nudge x not published" in caplog.text
+
+
+def test_what_publishing_needs_can_be_loaded_before_without_a_broker() -> None:
+    """The first nudge of a process would import Celery and its transport: a quarter of a second, in everybody's way."""
+    script = (
+        "import sys\n"
+        "from kiejobs.nudge import load, producer_app\n"
+        "app = producer_app('redis://127.0.0.1:1/0')\n"
+        "assert 'kombu.transport.redis' not in sys.modules\n"
+        "load(app)\n"
+        "assert {'kombu.transport.redis', 'celery.app.amqp', 'redis.client'} <= set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
