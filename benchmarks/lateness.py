@@ -1,7 +1,7 @@
 """How late looks begin, and what one costs, with many jobs in flight: `python -m benchmarks.lateness [--small]`.
 
 100, 1,000 and 5,000 jobs on the ladder's 15 s rung (query limit lifted), one worker of sixteen threads, beat, PostgreSQL
-and a private Redis, against the simulator. Lateness is the time between the moment a look was due (its message's ETA) and
+and a private Redis, against the simulator. Lateness is the time between the moment a look was due (as its nudge says) and
 the moment its request was about to be sent, noted by the worker itself. Cost is the worker's CPU time by looks over two
 rungs; that of 5,000 is given beside that of 100, in which the worker's idle time (measured first) is not counted.
 Everything, the simulator included, shares this machine.

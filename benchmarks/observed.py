@@ -1,6 +1,6 @@
 """What a worker under measurement notes of its own looks: `celery worker -I benchmarks.observed`.
 
-For each look at Kie's record, how long after its message's ETA the request was about to be sent, and how many statements
+For each look at Kie's record, how long after it was due the request was about to be sent, and how many statements
 the database was asked meanwhile. Kept in memory and written, one JSON line a look, twice a second to the file that
 BENCH_LOOKS names. The product knows nothing of this.
 """
@@ -18,17 +18,20 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from kiejobs.kie.client import KieClient
+from kiejobs.nudge import Nudge
+from workers.waiting import Waiting
 
 POLL = "kiejobs.poll_status"
 _here = threading.local()
 _lines: list[dict[str, Any]] = []
+_due: dict[tuple[str | None, Any], float] = {}
 
 
 @signals.task_prerun.connect
 def _begins(task: Any, **_: Any) -> None:
     _here.look = {"late_s": None, "statements": 0} if task.name == POLL else None
-    eta = task.request.eta
-    _here.due_s = datetime.fromisoformat(eta).timestamp() if eta else None
+    eta, waited = task.request.eta, (task.request.id, (task.request.kwargs or {}).get("version"))
+    _here.due_s = _due.pop(waited, None) or (datetime.fromisoformat(eta).timestamp() if eta else None)
 
 
 @signals.task_postrun.connect
@@ -53,6 +56,15 @@ def _record(client: KieClient, *given: Any, **more: Any) -> Any:
     return _unobserved(client, *given, **more)
 
 
+def _waits(waiting: Waiting, nudge: Nudge) -> bool:
+    """Remember when a look is due that waits in the worker: no message says so."""
+    if nudge.countdown_s:
+        _due[nudge.task_id, nudge.kwargs.get("version")] = time.time() + nudge.countdown_s
+    return _kept(waiting, nudge)
+
+
+_kept = Waiting._waits
+Waiting._waits = _waits  # type: ignore[method-assign]
 _unobserved = KieClient.record
 KieClient.record = _record  # type: ignore[method-assign]
 
