@@ -17,7 +17,7 @@ from workers.steps.adopt import adopt
 log = logging.getLogger(__name__)
 
 CLAIM_MARGIN_S = 5.0
-"""For what comes before and after a call's own time: resolving, connecting, writing."""
+"""For what comes before and after a call's own time: resolving, connecting, writing. A short look has the sweep's grace."""
 
 
 def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change | None:
@@ -26,10 +26,7 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
     `by` is what made the look happen now: the lane's own `poll`, a `callback`, a `sweep`.
     """
     full_s, accounts = rt.settings.http_timeout_s, list(rt.settings.keys)
-    lasts = {
-        "claim_s": full_s + CLAIM_MARGIN_S,
-        "first_claim_s": look_timeout_s(0, http_timeout_s=full_s) + CLAIM_MARGIN_S,
-    }
+    lasts = {"claim_s": full_s + CLAIM_MARGIN_S, "first_claim_s": look_timeout_s(0, http_timeout_s=full_s)}
     claim = looks.claim(rt.database, job_id, version, accounts=accounts, **lasts)
     if claim is None:
         rt.counts.add(counted.STALE, "poll")
