@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from kiejobs import documents, errors
+from kiejobs import documents, errors, nudge
 from kiejobs.cli import environment
 from kiejobs.db.accounts import Account
 from kiejobs.db.deliveries import Delivery
 from kiejobs.errors import Forbidden, KieJobsError, SettingsError, Unauthorized
-from kiejobs.gateway import schemas
+from kiejobs.gateway import schemas, services
 from kiejobs.gateway.door import is_loopback
 from kiejobs.gateway.keys import Caller, Keys, Scope, digest_of, new_key
 from kiejobs.gateway.limits import Bucket, deeper_than
@@ -32,6 +32,7 @@ from kiejobs.jobs import DeliveryState, Event, Job, JobState, Output, OutputStat
 from kiejobs.kie import catalogue
 from kiejobs.nudge import Nudge, create_nudge
 from kiejobs.settings import GatewayKey, Settings, load
+from tests.factories import make_settings
 
 COMMAND = [sys.executable, "-m", "kiejobs.cli"]
 
@@ -239,3 +240,16 @@ def test_what_is_written_is_what_is_described():
         names = {field.alias or name for name, field in described.model_fields.items()}
         assert set(document_of) == names, described.__name__
         described.model_validate(document_of)
+
+
+def test_what_first_requests_need_is_there_before_the_gateway_listens(tmp_path, monkeypatch):
+    """Half a second after a start callbacks waited for connections, and for the import of Celery."""
+    loaded = []
+    monkeypatch.setattr(nudge, "load", loaded.append)
+    settings = make_settings(tmp_path, broker_url="redis://127.0.0.1:1/0")
+    opened = services.open_services(settings)
+    try:
+        assert opened.database.engine.pool.checkedin() == services.CONNECTED
+        assert [app.conf.broker_url for app in loaded] == ["redis://127.0.0.1:1/0"]
+    finally:
+        opened.close()
