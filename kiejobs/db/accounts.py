@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs.answers import Accepted, Answered, Busy, NotSent, Outcome, Refused, Scope
 from kiejobs.db.clock import clock
+from kiejobs.db.inserts import insert_into
 from kiejobs.db.session import Database
 from kiejobs.db.tables import accounts, in_state, jobs, submissions
 from kiejobs.jobs import JobState, SubmissionState
@@ -68,19 +68,46 @@ _LOCK = select(accounts, clock().label("now")).where(_ACCOUNT).with_for_update()
 
 
 def lock_account(tx: Connection, account: str) -> Any:
-    """Take the account's row for this transaction, making it first where it does not exist; return it, with `now`."""
+    """Take the account's row for this transaction, making it first where it does not exist; return it, with `now`.
+
+    On PostgreSQL `now` may be from before a wait for the lock: what is counted since a moment before it is then too much,
+    never too little.
+    """
     row = tx.execute(_LOCK, {"account": account}).first()
     if row is None:
-        made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(accounts)
+        made = insert_into(tx, accounts)
         tx.execute(made.values(name=account).on_conflict_do_nothing())
         row = tx.execute(_LOCK, {"account": account}).one()
     return row
 
 
-_PAUSED_UNTIL = select(accounts.c.paused_until).where(_ACCOUNT).scalar_subquery().label("paused_until")
-_PAUSE_CODE = select(accounts.c.pause_code).where(_ACCOUNT).scalar_subquery().label("pause_code")
-_NOW = select(clock().label("now"), _PAUSED_UNTIL, _PAUSE_CODE)
-"""The time, and the account's pause; one row also where nobody knows the account yet."""
+_OF_SUBMISSION = select(submissions.c.account).where(submissions.c.id == bindparam("submission"))
+_LOCK_OF = (
+    select(accounts, clock().label("now")).where(accounts.c.name == _OF_SUBMISSION.scalar_subquery()).with_for_update()
+)
+
+
+def lock_account_of(tx: Connection, submission_id: str) -> Any | None:
+    """Take the row of the account that a submission was written for; None where there is no such submission."""
+    row = tx.execute(_LOCK_OF, {"submission": submission_id}).first()
+    if row is None:
+        account = tx.scalar(_OF_SUBMISSION, {"submission": submission_id})
+        return None if account is None else lock_account(tx, account)
+    return row
+
+
+def standing_of(account: Any) -> tuple[Any, ...]:
+    """Return columns for the time, `now`, and an account's pause; NULLs where nobody knows the account yet."""
+    mine = accounts.c.name == account
+    paused_until = select(accounts.c.paused_until).where(mine).scalar_subquery().label("paused_until")
+    return (
+        clock().label("now"),
+        paused_until,
+        select(accounts.c.pause_code).where(mine).scalar_subquery().label("pause_code"),
+    )
+
+
+_STANDING = select(*standing_of(bindparam("account")))
 
 _COUNTED = (
     (submissions.c.account == bindparam("account"))
@@ -94,9 +121,12 @@ The bounds are values, not `clock()`: PostgreSQL uses no index for what may chan
 _USED = select(func.count()).where(_COUNTED)
 
 
-def free_creates(tx: Connection, account: str, budget: Budget) -> int:
-    """Count how many creates the account may make now: 0 while paused, 1 on probation after a pause."""
-    row = tx.execute(_NOW, {"account": account}).one()
+def free_creates(tx: Connection, account: str, budget: Budget, standing: Any = None) -> int:
+    """Count how many creates the account may make now: 0 while paused, 1 on probation after a pause.
+
+    `standing` is a row with the columns of `standing_of`, where the caller has one; `lock_account` returns such a row.
+    """
+    row = standing or tx.execute(_STANDING, {"account": account}).one()
     if row.paused_until and row.paused_until > row.now:
         return 0
     free = max(budget.limit - (tx.scalar(_USED, _bounds(account, budget, row.now)) or 0), 0)
@@ -116,7 +146,7 @@ _FREES = select(submissions.c.sending_at, submissions.c.settled_at).where(_COUNT
 def turns(tx: Connection, account: str, budget: Budget, *, ahead_s: float) -> list[float]:
     """List in how many seconds the account may make each of its next creates, as far as `ahead_s` seconds ahead."""
     free = free_creates(tx, account, budget)
-    row = tx.execute(_NOW, {"account": account}).one()
+    row = tx.execute(_STANDING, {"account": account}).one()
     if row.pause_code or free >= budget.limit:
         return [0.0] * free
     window, margin = timedelta(seconds=budget.window_s), timedelta(seconds=budget.margin_s)
@@ -161,7 +191,7 @@ def learn(tx: Connection, row: Any, model: str, outcome: Outcome, *, sent_at: da
         return None
     match outcome:
         case Accepted() | Answered():
-            _resume(tx, row, model)
+            _resume(tx, row, None if _is_older(row, model, sent_at) else model)
         case Busy():
             _pause(tx, row, outcome.code, outcome.message, first_s=busy_s, longest_s=BUSY_MAX_S)
         case NotSent(unreachable=True):
@@ -171,7 +201,7 @@ def learn(tx: Connection, row: Any, model: str, outcome: Outcome, *, sent_at: da
             if row.pause_code != outcome.code:
                 return f"creates of account {row.name} are paused ({outcome.code}): {outcome.message}"
         case Refused(scope=Scope.MODEL):
-            if _pause_model(tx, row, model, outcome):
+            if not _is_older(row, model, sent_at) and _pause_model(tx, row, model, outcome):
                 return f"creates of model {model} in account {row.name} are paused ({outcome.code}): {outcome.message}"
     return None
 
@@ -182,7 +212,13 @@ def _about_the_account(outcome: Outcome) -> bool:
     )
 
 
-def _resume(tx: Connection, row: Any, model: str) -> None:
+def _is_older(row: Any, model: str, sent_at: datetime) -> bool:
+    """Say whether a create was sent before its model was paused, and says nothing about that pause."""
+    paused = (row.models_paused or {}).get(model) or {}
+    return "at" in paused and sent_at < datetime.fromisoformat(paused["at"])
+
+
+def _resume(tx: Connection, row: Any, model: str | None) -> None:
     left = {name: paused for name, paused in (row.models_paused or {}).items() if name != model}
     if row.pause_code or len(left) != len(row.models_paused or {}):
         cleared = {"paused_at": None, "paused_until": None, "pause_s": 0.0, "pause_code": None, "pause_note": None}
@@ -206,7 +242,8 @@ def _pause_model(tx: Connection, row: Any, model: str, outcome: Refused) -> bool
     earlier = (row.models_paused or {}).get(model)
     pause_s = min(earlier["pause_s"] * 2 if earlier else PAUSE_FIRST_S, PAUSE_MAX_S)
     until = (row.now + timedelta(seconds=pause_s)).astimezone(UTC).isoformat()
-    paused = {"until": until, "pause_s": pause_s, "code": outcome.code, "note": outcome.message}
+    at = row.now.astimezone(UTC).isoformat()
+    paused = {"at": at, "until": until, "pause_s": pause_s, "code": outcome.code, "note": outcome.message}
     models = dict(row.models_paused or {}) | {model: paused}
     tx.execute(update(accounts).where(accounts.c.name == row.name).values(models_paused=models))
     return earlier is None
@@ -229,6 +266,44 @@ def checked(database: Database, account: str, credits: float) -> None:
         tx.execute(update(accounts).where(mine).values(credits=credits, checked_at=clock()))
         first = {"baseline_credits": credits, "baseline_at": clock()}
         tx.execute(update(accounts).where(mine, accounts.c.baseline_at.is_(None)).values(**first))
+
+
+def forget_spend(tx: Connection, job_ids: list[str]) -> None:
+    """Take what these jobs are known to have cost, before they are deleted, out of what balances are compared with."""
+    theirs = submissions.c.job_id.in_(job_ids) & submissions.c.credits.is_not(None)
+    for name in sorted(set(tx.scalars(select(submissions.c.account).where(theirs)))):
+        row = lock_account(tx, name)
+        if row.baseline_at is None:
+            continue
+        mine = (submissions.c.account == name) & (submissions.c.sending_at >= row.baseline_at)
+        spent = tx.scalar(select(func.sum(submissions.c.credits)).where(theirs, mine)) or 0
+        less = accounts.c.baseline_credits - spent
+        tx.execute(update(accounts).where(accounts.c.name == name).values(baseline_credits=less))
+
+
+def room_for_a_look(database: Database, account: str, *, gap_s: float, before: datetime) -> datetime | None:
+    """Reserve the account's next look out of turn and return its time; None where that is not before `before`.
+
+    Over all processes they are `gap_s` apart, so that asking for looks never spends the query limit of the lanes.
+    """
+    with database.write() as tx:
+        row = lock_account(tx, account)
+        at: datetime = row.now
+        if row.asked_look_at is not None:
+            at = max(at, row.asked_look_at + timedelta(seconds=gap_s))
+        if at >= before:
+            return None
+        tx.execute(update(accounts).where(accounts.c.name == account).values(asked_look_at=at))
+        return at
+
+
+def unattended(database: Database, *, after_s: float) -> list[tuple[str, int]]:
+    """List accounts, and how many jobs stand in line for each since `after_s`, whose balance no worker has ever read."""
+    read = select(accounts.c.name).where(accounts.c.checked_at.is_not(None))
+    waiting = in_state(JobState.QUEUED) & jobs.c.line_at.is_not(None) & (jobs.c.created_at < clock(-after_s))
+    query = select(jobs.c.account, func.count()).where(waiting, jobs.c.account.not_in(read)).group_by(jobs.c.account)
+    with database.read() as connection:
+        return [(name, count) for name, count in connection.execute(query.order_by(jobs.c.account).limit(STRANGERS))]
 
 
 def listed(database: Database, names: dict[str, Budget]) -> list[Account]:

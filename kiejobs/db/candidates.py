@@ -17,6 +17,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     insert,
     literal,
     null,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
-from kiejobs.db.tables import candidates, jobs, one_of, payloads, submissions
+from kiejobs.db.tables import candidates, in_state, jobs, one_of, payloads, submissions
 from kiejobs.db.timeline import write_event
 from kiejobs.errors import Reason
 from kiejobs.jobs import CandidateState, JobState, SubmissionState
@@ -66,6 +67,8 @@ class Named:
     bound_elsewhere: bool
     age_s: float
     """Seconds since it was named."""
+    newest_s: float
+    """Seconds since the last of the job's open candidates was named."""
 
 
 def may_follow(job: Any, sent: Any) -> bool:
@@ -108,37 +111,37 @@ def forget_refused(tx: Connection, submission_id: str, task_id: str) -> None:
     tx.execute(delete(candidates).where(again, candidates.c.state == CandidateState.REFUSED))
 
 
+def count_open(tx: Connection, submission_id: str) -> int:
+    """Count the tasks that were named for a create call and are not decided."""
+    still = (candidates.c.submission_id == submission_id) & (candidates.c.state == CandidateState.OPEN)
+    return int(tx.scalar(select(func.count()).select_from(candidates).where(still)) or 0)
+
+
+def look_now(tx: Connection, job_id: str) -> None:
+    """Make a job that was just parked due now where a task was named during its create call: else time decides, in days."""
+    named = (jobs.c.id == job_id) & in_state(JobState.UNCONFIRMED) & NAMED
+    tx.execute(update(jobs).where(named).values(due_at=clock(), renudge_at=None))
+
+
 def any_open(tx: Connection, job_id: str) -> bool:
     """Say whether a look at a job's candidate is still to come."""
     return tx.scalar(select(jobs.c.id).where(jobs.c.id == job_id, NAMED)) is not None
 
 
-def oldest_open(database: Database, job_id: str) -> Named | None:
-    """Read the oldest open candidate of a job's create calls, with what it is judged by."""
-    query = (
-        select(
-            candidates.c.id,
-            candidates.c.task_id,
-            candidates.c.source,
-            submissions,
-            jobs.c.model.label("now_model"),
-            jobs.c.family.label("now_family"),
-            payloads.c.request,
-            payloads.c.prepared,
-            candidates.c.created_at.label("named_at"),
-            clock().label("now"),
-        )
-        .join(submissions, submissions.c.id == candidates.c.submission_id)
-        .join(jobs, jobs.c.id == submissions.c.job_id)
-        .join(payloads, payloads.c.job_id == submissions.c.job_id)
-        .where(submissions.c.job_id == job_id, submissions.c.state.in_(UNDECIDED))
-        .where(candidates.c.state == CandidateState.OPEN)
-        .order_by(candidates.c.created_at)
-    )
+def next_open(database: Database, job_id: str, *, turn: int) -> Named | None:
+    """Read an open candidate of a job's create calls, with what it is judged by; with each `turn` the next one.
+
+    So one whose record cannot be read keeps no other from being looked at.
+    """
+    mine = (submissions.c.job_id == job_id) & submissions.c.state.in_(UNDECIDED)
+    mine &= candidates.c.state == CandidateState.OPEN
+    of_create_calls = candidates.join(submissions, submissions.c.id == candidates.c.submission_id)
+    open_ones = select(candidates.c.id, candidates.c.created_at).select_from(of_create_calls).where(mine)
     with database.read() as connection:
-        row = connection.execute(query.limit(1)).first()
-        if row is None:
+        found = connection.execute(open_ones.order_by(candidates.c.created_at, candidates.c.id)).all()
+        if not found:
             return None
+        row = connection.execute(_JUDGED_BY, {"candidate": found[turn % len(found)].id}).one()
         submission_id = row._mapping[submissions.c.id]
         bound = bound_elsewhere(connection, row.account, row.task_id, submission_id)
     earlier = choice_of(row.request, row.model) if row.now_model != row.model else None
@@ -156,7 +159,28 @@ def oldest_open(database: Database, job_id: str) -> Named | None:
         sending=row._mapping[submissions.c.state] == SubmissionState.SENDING,
         bound_elsewhere=bound,
         age_s=(row.now - row.named_at).total_seconds(),
+        newest_s=(row.now - found[-1].created_at).total_seconds(),
     )
+
+
+_JUDGED_BY = (
+    select(
+        candidates.c.id,
+        candidates.c.task_id,
+        candidates.c.source,
+        submissions,
+        jobs.c.model.label("now_model"),
+        jobs.c.family.label("now_family"),
+        payloads.c.request,
+        payloads.c.prepared,
+        candidates.c.created_at.label("named_at"),
+        clock().label("now"),
+    )
+    .join(submissions, submissions.c.id == candidates.c.submission_id)
+    .join(jobs, jobs.c.id == submissions.c.job_id)
+    .join(payloads, payloads.c.job_id == submissions.c.job_id)
+    .where(candidates.c.id == bindparam("candidate"))
+)
 
 
 def choice_of(request: dict[str, Any], model: str) -> dict[str, Any] | None:
@@ -225,6 +249,7 @@ def look_later(tx: Connection, job_id: str, *, version: int, due: Any) -> bool:
     False, with nothing changed, where the look was overtaken.
     """
     mine = (jobs.c.id == job_id) & (jobs.c.version == version)
+    tx.execute(select(jobs.c.id).where(mine).with_for_update())  # then whoever named one meanwhile is seen
     when = due if isinstance(due, ColumnElement) else literal(due, jobs.c.due_at.type)
     in_line = (jobs.c.state == JobState.QUEUED) & jobs.c.line_at.is_not(None)
     over = or_((jobs.c.state == JobState.FAIL) & ~NAMED, in_line)

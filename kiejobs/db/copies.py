@@ -142,7 +142,7 @@ def close_failed(database: Database, claim: OutputClaim, *, reason: Reason, erro
 
 _LOST = {
     Reason.RESULT_EXPIRED: "its link died before it was stored",
-    Reason.STORAGE: "the storage could not be written for as long as Kie kept it",
+    Reason.STORAGE: "a fault on our side kept it from being stored for as long as Kie had it",
 }
 """What was paid for and made is gone: somebody should look, whatever the producer makes of it."""
 
@@ -171,7 +171,7 @@ _POSTPONE = (
     .where(_HELD)
     .values(
         due_at=clock("wait_s"),
-        refusals=outputs.c.refusals + bindparam("no_result", type_=Integer()),
+        refusals=outputs.c.refusals + bindparam("costs", type_=Integer()),
         storage_troubles=outputs.c.storage_troubles + bindparam("not_stored", type_=Integer()),
     )
 )
@@ -181,12 +181,14 @@ def postpone(database: Database, claim: OutputClaim, setback: Setback, *, error:
     """Put a copy off: what went wrong, when it is tried again and how. False where the claim was overtaken."""
     values = {"wait_s": setback.wait_s, "executions": 0, "error": error}
     values |= {"link_expired": setback.renew, "refused_url": setback.refused_url}
-    values |= {"no_result": setback.fault is Fault.BYTES, "not_stored": setback.fault is Fault.STORAGE}
+    values |= {"costs": setback.costs, "not_stored": setback.fault is Fault.STORAGE}
     with database.write() as tx:
         if not tx.execute(_POSTPONE, _held(claim) | values).rowcount:
             return False
         if setback.told:
             write_event(tx, claim.job_id, "output_postponed", f"output {claim.index}: {error}", who=who)
+        if setback.alert:
+            write_event(tx, claim.job_id, "alert", setback.alert, who=who, unless_said=True)
     return True
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs.counted import Key
+from kiejobs.db.inserts import insert_into
 from kiejobs.db.session import Database
 from kiejobs.db.tables import counters
 
@@ -31,7 +31,7 @@ def put(tx: Connection, values: Mapping[Key, float]) -> None:
 def _write(tx: Connection, values: Mapping[Key, float], becomes: Any) -> None:
     rows = [{"name": name, "label": label, "value": values[name, label]} for name, label in sorted(values)]
     if rows:
-        made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(counters).values(rows)
+        made = insert_into(tx, counters).values(rows)
         keys = [counters.c.name, counters.c.label]
         tx.execute(made.on_conflict_do_update(index_elements=keys, set_={"value": becomes(made)}))
 

@@ -50,6 +50,7 @@ class Delivery:
 
     id: str
     job_id: str
+    tenant: str
     sequence: int
     kind: str
     state: DeliveryState
@@ -226,6 +227,19 @@ _POSTPONE = (
 )
 
 
+def explain(database: Database, delivery_id: str, why: str) -> None:
+    """Note why a message that is due is not sent, which counts as no try."""
+    with database.single() as connection:
+        connection.execute(_EXPLAIN, {"delivery": delivery_id, "why": why})
+
+
+_EXPLAIN = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"), _PENDING, deliveries.c.error.is_distinct_from(bindparam("why")))
+    .values(error=bindparam("why"))
+)
+
+
 def close_gone(database: Database, claim: DeliveryClaim, *, error: str) -> None:
     """Give a message up whose address wants nothing more, and disable the address."""
     with database.write() as tx:
@@ -234,6 +248,13 @@ def close_gone(database: Database, claim: DeliveryClaim, *, error: str) -> None:
             endpoints.disable(tx, tenant, claim.url)
         mine = (deliveries.c.id == claim.id) & (deliveries.c.state == DeliveryState.GAVE_UP)
         tx.execute(update(deliveries).where(mine).values(error=f"{error}; {endpoints.DISABLED}"))
+
+
+def tenant_of(database: Database, delivery_id: str) -> str | None:
+    """Return whose message it is; None where there is none."""
+    query = select(jobs.c.tenant).join(deliveries).where(deliveries.c.id == delivery_id)
+    with database.read() as connection:
+        return connection.scalar(query)
 
 
 def send_again(database: Database, delivery_id: str, *, tenant: str) -> str | None:
@@ -264,7 +285,7 @@ def listed(
     before: tuple[datetime, str] | None = None,
 ) -> list[Delivery]:
     """List a tenant's messages (None: everybody's), newest first; `before` is the (created_at, id) of the last one seen."""
-    query = select(deliveries).join(jobs, jobs.c.id == deliveries.c.job_id)
+    query = select(deliveries, jobs.c.tenant).join(jobs, jobs.c.id == deliveries.c.job_id)
     if tenant is not None:
         query = query.where(jobs.c.tenant == tenant)
     if state is not None:
@@ -279,6 +300,7 @@ def listed(
             Delivery(
                 id=row.id,
                 job_id=row.job_id,
+                tenant=row.tenant,
                 sequence=row.sequence,
                 kind=row.kind,
                 state=DeliveryState(row.state),

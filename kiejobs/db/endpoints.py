@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, ScalarSelect, bindparam, func, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs.db.clock import clock
+from kiejobs.db.inserts import insert_into
 from kiejobs.db.session import Database
 from kiejobs.db.tables import deliveries, endpoints, jobs
 from kiejobs.jobs import DeliveryState
@@ -97,5 +97,5 @@ def listed(database: Database, tenant: str) -> list[Endpoint]:
 
 def _note(tx: Connection, tenant: str, url: str, **values: Any) -> None:
     fresh = {"tenant": tenant, "url": url, "is_default": False}
-    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(endpoints).values(**(fresh | values))
+    made = insert_into(tx, endpoints).values(**(fresh | values))
     tx.execute(made.on_conflict_do_update(index_elements=[endpoints.c.tenant, endpoints.c.url], set_=values))

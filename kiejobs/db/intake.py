@@ -9,6 +9,7 @@ of that generation, so two at once buy one.
 import hashlib
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from kiejobs.db import depth, parents
 from kiejobs.db.clock import clock
 from kiejobs.db.follow_ups import FollowUp, filled_in
+from kiejobs.db.inserts import insert_rows
 from kiejobs.db.session import Database
 from kiejobs.db.tables import events, in_state, jobs, payloads
 from kiejobs.errors import IdempotencyConflict, InvalidInput, Reason
@@ -82,18 +84,26 @@ class Entered:
     """The job, where it is new."""
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _digest(value: dict[str, Any]) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def enter(
-    database: Database, new: list[NewJob], *, spacing_s: float, nudge_below: int, queue_limit: int = 0
+    database: Database,
+    new: list[NewJob],
+    *,
+    spacing_s: Callable[[str], float],
+    nudge_below: int,
+    queue_limit: int = 0,
 ) -> list[Entered]:
     """Accept requests; each is a new job, or the earlier one with the same key and request.
 
-    IdempotencyConflict where a key was used for another request, TooManyRequests where more than `queue_limit` jobs of a
-    tenant would wait to be sent (0: no limit); then none of the list is accepted.
+    `spacing_s` says how far apart an account's creates are, and so a tenant's places in its line. IdempotencyConflict
+    where a key was used for another request, TooManyRequests where more than `queue_limit` jobs of a tenant would wait to
+    be sent (0: no limit); then none of the list is accepted.
     """
     # In the order of their keys, so that two batches with the same keys wait for each other instead of deadlocking.
     order = sorted(range(len(new)), key=lambda at: (new[at].idempotency_key or "", new[at].id or ""))
@@ -103,7 +113,8 @@ def enter(
             with database.write() as tx:
                 found = _enter(tx, ordered, spacing_s, nudge_below)
                 if queue_limit and any(one.created for one in found):
-                    depth.check(tx, {job.tenant for job in new}, limit=queue_limit, spacing_s=spacing_s)
+                    slowest_s = max(spacing_s(job.account) for job in new)
+                    depth.check(tx, {job.tenant for job in new}, limit=queue_limit, spacing_s=slowest_s)
                 entered = dict(zip(order, found, strict=True))
             return [entered[at] for at in range(len(new))]
         except IntegrityError:  # somebody else entered one of the keys between our look and our insert: look again
@@ -111,12 +122,12 @@ def enter(
     raise IdempotencyConflict("the job's id is taken by another tenant")
 
 
-def _enter(tx: Connection, new: list[NewJob], spacing_s: float, nudge_below: int) -> list[Entered]:
+def _enter(tx: Connection, new: list[NewJob], spacing_s: Callable[[str], float], nudge_below: int) -> list[Entered]:
     _lock_generations(tx, [job for job in new if job.reuse_within_s is not None])
     new = [_filled_in(tx, job) for job in new]
     families = parents.lock(tx, {one for job in new for one in job.parents}, {job.tenant for job in new})
     now, standing, lanes = _situation(tx, new, nudge_below)
-    spacing = timedelta(seconds=spacing_s)
+    spacing = {account: timedelta(seconds=spacing_s(account)) for account in {job.account for job in new}}
     entered: list[Entered] = []
     fresh: list[tuple[NewJob, dict[str, Any]]] = []
     known = _known(tx, new)
@@ -129,7 +140,7 @@ def _enter(tx: Connection, new: list[NewJob], spacing_s: float, nudge_below: int
             entered.append(Entered(earlier or same or "", created=False, nudge=False, reused=same is not None))
             continue
         waits_for = _waits_for(job, families)
-        place = None if waits_for else _place(job, now, lanes, spacing)
+        place = None if waits_for else _place(job, now, lanes, spacing[job.account])
         nudge = place is not None and standing[job.account] < nudge_below
         standing[job.account] += place is not None
         row = _row(job, digest, now, place, nudge=nudge, waits_for=waits_for)
@@ -155,6 +166,8 @@ def _filled_in(tx: Connection, job: NewJob) -> NewJob:
 
 def _waits_for(job: NewJob, found: dict[str, Any]) -> str | None:
     """Return the parent, of those locked, that is not finished yet; None where all are. One that failed is refused."""
+    if not job.parents:
+        return None
     for one in job.parents:
         if one not in found or found[one].tenant != job.tenant:
             raise InvalidInput(f"there is no job {one}", field="input", given=one, allowed="one of your jobs")
@@ -288,25 +301,21 @@ def _same_generation(tx: Connection, job: NewJob, in_this_call: dict[tuple[str, 
 
 
 def _write(tx: Connection, fresh: list[tuple[NewJob, dict[str, Any]]], *, reused: list[str], who: str) -> None:
-    if fresh:
-        tx.execute(_JOB, [row for _, row in fresh])
-        asked = [{"job_id": row["id"], "request": job.request, "record": None} for job, row in fresh]
-        tx.execute(_PAYLOAD, asked)
-        parents.expect(tx, [(row["id"], parent) for job, row in fresh for parent in dict.fromkeys(job.parents)])
     given_back = "given back to another request for the same generation"
-    lines: list[dict[str, Any]] = [
-        {"job_id": job_id, "kind": "reused", "who": who, "note": given_back} for job_id in reused
-    ]
-    for job, row in fresh:
-        lines.append({"job_id": row["id"], "kind": "queued", "who": job.who, "note": f"accepted for {job.model}"})
-        lines += [{"job_id": row["id"], "kind": "warning", "who": job.who, "note": text} for text in job.warnings]
-    told = {"from_state": None, "to_state": JobState.QUEUED, "detail": None}
-    lines = [line | (told if line["kind"] == "queued" else told | {"to_state": None}) for line in lines]
-    if lines:
-        tx.execute(_EVENT, lines)
+    lines = [_line(job_id, "reused", who, given_back) for job_id in reused]
+    lines += [line for job, row in fresh for line in _lines(job, row["id"])]
+    asked = [{"job_id": row["id"], "request": job.request} for job, row in fresh]
+    insert_rows(tx, {jobs: [row for _, row in fresh], payloads: asked, events: lines})
+    parents.expect(tx, [(row["id"], parent) for job, row in fresh for parent in dict.fromkeys(job.parents)])
 
 
-_JOB, _PAYLOAD, _EVENT = insert(jobs), insert(payloads), insert(events)
+def _lines(job: NewJob, job_id: str) -> list[dict[str, Any]]:
+    queued = _line(job_id, "queued", job.who, f"accepted for {job.model}", to_state=JobState.QUEUED)
+    return [queued, *(_line(job_id, "warning", job.who, text) for text in job.warnings)]
+
+
+def _line(job_id: str, kind: str, who: str, note: str, *, to_state: JobState | None = None) -> dict[str, Any]:
+    return {"job_id": job_id, "kind": kind, "who": who, "note": note, "to_state": to_state}
 
 
 def enter_refused(database: Database, *, tenant: str, job_id: str, model: str, message: str) -> str:

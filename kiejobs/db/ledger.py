@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, upda
 
 from kiejobs.answers import Accepted, Answered, Outcome, Refused, Unknown
 from kiejobs.db import candidates, parents, spend
-from kiejobs.db.accounts import Budget, free_creates, learn, lock_account, model_hold_s
+from kiejobs.db.accounts import Budget, free_creates, learn, lock_account, lock_account_of, model_hold_s, standing_of
 from kiejobs.db.clock import clock
 from kiejobs.db.tables import in_state, jobs, payloads, submissions
 from kiejobs.db.timeline import write_change, write_event
@@ -69,6 +69,9 @@ class Declined:
 class Unprepared(Declined):
     """No create call yet: what the input refers to has to be made ready first."""
 
+    version: int
+    """The row's; whoever makes it ready meanwhile raises it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -99,20 +102,25 @@ _BEFORE = select(jobs.c.id).where(_OF_ACCOUNT, _IN_LINE, tuple_(jobs.c.line_at, 
 _AHEAD = select(func.count()).select_from(_BEFORE.limit(bindparam("free")).subquery())
 
 
-def may_be_sent(tx: Connection, job_id: str, account: str, line_at: datetime, budget: Budget) -> bool:
-    """Say whether the budget reaches as far back in the line as this job stands."""
-    free = free_creates(tx, account, budget)
+def may_be_sent(tx: Connection, job: Any, budget: Budget, standing: Any) -> bool:
+    """Say whether the budget reaches as far back in the line as this job stands.
+
+    `job` has an `id`, an `account` and a place, `line_at`; `standing` is the account's, see `free_creates`.
+    """
+    free = free_creates(tx, job.account, budget, standing)
     if free <= 0:
         return False
-    place = {"account": account, "place_at": line_at, "place_id": job_id, "free": free}
+    place = {"account": job.account, "place_at": job.line_at, "place_id": job.id, "free": free}
     return (tx.scalar(_AHEAD, place) or 0) < free
 
 
-_LOOK = select(jobs.c.account, jobs.c.line_at, jobs.c.family).where(_JOB, _IN_LINE)
+_LOOK = select(jobs.c.id, jobs.c.account, jobs.c.line_at, jobs.c.family, *standing_of(jobs.c.account)).where(
+    _JOB, _IN_LINE
+)
 
 
 def look(tx: Connection, job_id: str) -> Any | None:
-    """Read what a submit needs to know before it takes any lock; None where the job is not in line."""
+    """Read what a submit needs to know of a job and its account before it takes any lock; None where it is not in line."""
     return tx.execute(_LOOK, {"job": job_id}).first()
 
 
@@ -141,7 +149,7 @@ def begin(
     if row.executions >= MAX_EXECUTIONS:
         write_change(tx, job_id, JobState.QUEUED, poisoned(JobState.QUEUED), who=who, version=row.version)
         return Declined("quarantined")
-    if not may_be_sent(tx, job_id, account, row.line_at, budget):
+    if not may_be_sent(tx, row, budget, locked):
         return Declined("the account's create budget is used up, or others stand before it")
     request = _ready(tx, row, who)
     if isinstance(request, Declined):
@@ -168,7 +176,7 @@ def _ready(tx: Connection, row: Any, who: str) -> dict[str, Any] | Declined:
         return _held(tx, row, f"waits for job {needs.waits_for}", parents.LOOK_S, who)
     now: datetime = tx.scalar(select(clock()))  # type: ignore[assignment]
     if made is None or datetime.fromisoformat(made["until"]) <= now + timedelta(seconds=READY_FOR_S):
-        return Unprepared("its inputs have to be made ready first")
+        return Unprepared("its inputs have to be made ready first", row.version)
     return request | {"input": made["input"]}
 
 
@@ -210,7 +218,8 @@ def _intent(
 
 
 _SENT = select(submissions).where(_SUBMISSION)
-_LOCK = select(jobs).where(_JOB).with_for_update()
+_FOLLOWER = select(submissions.c.job_id).where(_SUBMISSION).scalar_subquery()
+_LOCK_FOLLOWER = select(jobs).where(jobs.c.id == _FOLLOWER).with_for_update()
 
 
 def settle(
@@ -221,11 +230,10 @@ def settle(
     Takes any outcome at any time. Returns None where the submission was settled before; a second, different task id is
     then recorded as an alarm, never written over the first.
     """
-    found = tx.execute(_SENT, {"submission": submission_id}).first()
-    if found is None:
+    account = lock_account_of(tx, submission_id)  # first the account, then the job: the order of `begin`
+    if account is None:
         return None
-    account = lock_account(tx, found.account)  # first the account, then the job: the order of `begin`
-    job = tx.execute(_LOCK, {"job": found.job_id}).one()
+    job = tx.execute(_LOCK_FOLLOWER, {"submission": submission_id}).one()
     found = tx.execute(_SENT, {"submission": submission_id}).one()
     if not _is_news(found.state, outcome):
         _contradiction(tx, found, outcome, who)
@@ -244,8 +252,9 @@ def _merged(
     tx: Connection, account: Any, job: Any, found: Any, outcome: Outcome, *, pace: Pace, busy_s: float, who: str
 ) -> Standing | None:
     """Let the account learn of an outcome that is written down, and the job follow it or say why it does not."""
-    # A job in line follows any of its own submissions that turns out to have bought: then nothing more is sent.
-    turned_up = job.state == JobState.QUEUED and isinstance(outcome, Accepted | Answered)
+    # A job that has nothing, in line or parked, follows any of its own submissions that turns out to have bought.
+    has_nothing = job.state in (JobState.QUEUED, JobState.UNCONFIRMED)
+    turned_up = has_nothing and isinstance(outcome, Accepted | Answered)
     follows = job.submission_id == found.id or turned_up
     another = _switch(tx, job, outcome) if follows else None
     if another is None:
@@ -314,6 +323,8 @@ def _follow(tx: Connection, job: Any, changes: list[Change], outcome: Outcome, *
             extra = {"approved_by": sent.approved_by, "approved_why": sent.approved_why}
         write_change(tx, job.id, state, step, who=who, **extra)
         state, version, due_in_s = step.state, version + (step.state is not state), step.due_in_s
+    if state is JobState.UNCONFIRMED and changes:
+        candidates.look_now(tx, job.id)
     return Standing(state, version, due_in_s)
 
 
@@ -369,4 +380,6 @@ def lapse(tx: Connection, job_id: str, *, pace: Pace, who: str) -> bool:
     values = {"state": SubmissionState.UNKNOWN, "settled_at": clock(), "message": "the sender never reported"}
     sending = (submissions.c.id == row.submission_id) & (submissions.c.state == SubmissionState.SENDING)
     tx.execute(update(submissions).where(sending).values(**values))
-    return write_change(tx, job_id, JobState.SUBMITTING, lapsed(JobState.SUBMITTING, pace), who=who)
+    parked = write_change(tx, job_id, JobState.SUBMITTING, lapsed(JobState.SUBMITTING, pace), who=who)
+    candidates.look_now(tx, job_id)
+    return parked

@@ -131,9 +131,11 @@ def write(
         if change.credits is not None:
             spend.learned(tx, claim.id, change.credits)
         if record is not None and (change.event is not Event.SEEN or change.odd):
-            kept = without_tokens(record)
-            tx.execute(update(payloads).where(payloads.c.job_id == claim.id).values(record=kept))
+            tx.execute(_RECORD, {"job": claim.id, "record": without_tokens(record)})
     return True
+
+
+_RECORD = update(payloads).where(payloads.c.job_id == bindparam("job"))
 
 
 def _worth_telling(claim: Claim, change: Change) -> bool:

@@ -5,20 +5,27 @@ and take away a version later what nobody uses any more; so a process runs on th
 """
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from kiejobs.db.session import Database
-from kiejobs.db.tables import Base
-from kiejobs.errors import DatabaseNotMigrated
+from kiejobs.db.tables import metadata
+from kiejobs.errors import DatabaseNotMigrated, DatabaseUnavailable, SettingsError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 log = logging.getLogger(__name__)
 
+LOCK_WAIT_S, LOCK_TRIES, LOCK_PAUSE_S = 2, 5, 1.0
+_LOCK_NOT_AVAILABLE = "55P03"
+_pause = threading.Event().wait  # nobody sets this event
 _HISTORY = Path(__file__).parent / "migrations"
 _LOCK = 7_134_215_004  # any number of our own: two migrations at once wait for each other
 
@@ -44,14 +51,25 @@ def ready(database: Database) -> Database:
 def migrate(database: Database) -> tuple[str | None, str]:
     """Create or upgrade the schema; return the revisions before and after. Safe to run twice, also at once.
 
-    A schema of a later version is left as it is.
+    A schema of a later version is left as it is. Who waits for a table's lock holds up all who come after: so it is waited
+    for briefly, and several times. DatabaseUnavailable where it was never free; then nothing has changed.
     """
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(_Locked):
+            return _migrate(database)
+        log.info("a table that the migration changes is in use; tried again in %g s", LOCK_PAUSE_S)
+        _pause(LOCK_PAUSE_S)
+    return _migrate(database)
+
+
+def _migrate(database: Database) -> tuple[str | None, str]:
     from alembic import command
     from alembic.migration import MigrationContext
 
-    with database.write() as connection:
+    with database.write() as connection, _telling_locks():
         if not database.sqlite:
-            connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+            _check_encoding(connection)
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         before = MigrationContext.configure(connection).get_current_revision()
         if before is not None and before > head():
@@ -61,6 +79,31 @@ def migrate(database: Database) -> tuple[str | None, str]:
         command.upgrade(settings, "head")
         after = MigrationContext.configure(connection).get_current_revision()
     return before, str(after)
+
+
+class _Locked(DatabaseUnavailable):
+    """A lock that the migration needs is held."""
+
+    remedy = "Nothing has changed. See who holds it in pg_stat_activity, then run `kiejobs migrate` again."
+
+
+@contextmanager
+def _telling_locks() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise _Locked(f"a table that the migration changes stayed in use for {LOCK_WAIT_S} s") from None
+        raise
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise SettingsError(
+            f"the database's encoding is {encoding}, which cannot hold what people and Kie write",
+            remedy="Make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+        )
 
 
 def config() -> "Config":
@@ -91,4 +134,4 @@ def differences(database: Database) -> list[object]:
 
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, Base.metadata))
+        return list(compare_metadata(context, metadata))

@@ -4,16 +4,18 @@ Every order that may cost money is recorded with who gave it and why. A candidat
 noted here; a read of Kie's record decides about it in the poll step.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from kiejobs.db import candidates
+from kiejobs.db import accounts, candidates
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
 from kiejobs.db.tables import jobs, outputs, submissions
 from kiejobs.db.timeline import write_change, write_event
-from kiejobs.decisions import SETTLE_EVERY_S, UNCONFIRMED_FOR_S, Pace, after_unconfirmed, change
+from kiejobs.decisions import BILLED, NOT_BILLED, SETTLE_EVERY_S, UNCONFIRMED_FOR_S, Pace, after_unconfirmed, change
 from kiejobs.errors import JobNotFound, NotPossible, Reason
 from kiejobs.jobs import JobState, OutputState, SubmissionState
 from kiejobs.lifecycle import Event, may
@@ -22,15 +24,30 @@ from kiejobs.setbacks import KIE_KEEPS_S
 FRUITLESS = (Reason.RESULT_INVALID, Reason.RESULT_EXPIRED)
 """Reasons for which storing again may be as vain as before: who pays for a job that failed so buys it again."""
 
-BILLED = "canceled; Kie had taken the task, so it is billed, and its result will not be stored"
+LOOKS_PER_ASKED = 4
+"""One look in so many, of those that the query limit allows, may be one that was asked for."""
+
+OPEN_CANDIDATES = 20
+"""How many tasks that are named for a create call may wait to be looked at: each costs reads at Kie."""
+
 PERHAPS_BILLED = "canceled while nobody knew whether Kie took it: it may be billed"
-NOT_BILLED = "canceled before anything was bought"
 CANCEL_NOTES = {
     JobState.QUEUED: NOT_BILLED,
     JobState.UNCONFIRMED: PERHAPS_BILLED,
     JobState.WAITING: BILLED,
     JobState.TIMEOUT: BILLED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Hurried:
+    """What to nudge after a look was asked for."""
+
+    version: int | None = None
+    """The version to look at; None where the look that is due anyway is as soon."""
+    wait_s: float = 0.0
+    copies: list[int] = field(default_factory=list)
+    """The outputs that are due."""
 
 
 def _job(tx: Connection, job_id: str, tenant: str) -> Any:
@@ -125,25 +142,37 @@ def _buy_again(tx: Connection, row: Any, event: Event, who: str, why: str) -> Jo
     return bought.state
 
 
-def refresh(database: Database, job_id: str, *, tenant: str, who: str) -> tuple[int | None, list[int]]:
-    """Make a job due now; returns the version to look at, and the outputs that are due.
+def refresh(database: Database, job_id: str, *, tenant: str, who: str, per_s: Callable[[str], float]) -> Hurried:
+    """Make a job due as soon as its account has room for a look out of turn. `per_s` is an account's query limit.
 
     A look that is running (it holds the version, and `executions` is above zero) is "now" already: it is not overtaken.
     """
     with database.write() as tx:
         row = _job(tx, job_id, tenant)
-        state = JobState(row.state)
-        due: list[int] = []
-        idle = state in (JobState.WAITING, JobState.TIMEOUT) and row.executions == 0
-        if idle:
-            tx.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=clock(), renudge_at=None))
-            write_event(tx, job_id, "refreshed", "a look was asked for", who=who)
-        elif state is JobState.STORING:
-            waiting = (outputs.c.job_id == job_id) & (outputs.c.state == OutputState.PENDING) & (outputs.c.attempts > 0)
-            waiting &= outputs.c.error.is_not(None) & (outputs.c.executions == 0)  # put off, not running
-            soon = update(outputs).where(waiting).values(due_at=clock(), renudge_at=None)
-            due = list(tx.scalars(soon.returning(outputs.c.position)))
-    return (row.version if idle else None), due
+        due = _copies_now(tx, job_id) if row.state == JobState.STORING else []
+    if row.state not in (JobState.WAITING, JobState.TIMEOUT) or row.executions:
+        return Hurried(copies=due)
+    if row.due_at <= row.now:
+        return Hurried(row.version)
+    # In a transaction of its own: the account is locked before its jobs.
+    gap_s = LOOKS_PER_ASKED / per_s(row.account)
+    at = accounts.room_for_a_look(database, row.account, gap_s=gap_s, before=row.due_at)
+    if at is None:
+        return Hurried()
+    later = (jobs.c.id == job_id) & (jobs.c.version == row.version) & (jobs.c.executions == 0) & (jobs.c.due_at > at)
+    with database.write() as tx:
+        if not tx.execute(update(jobs).where(later).values(due_at=at, renudge_at=None)).rowcount:
+            return Hurried()  # somebody looks, or asked just before
+        write_event(tx, job_id, "refreshed", "a look was asked for", who=who, unless_said=True)
+    return Hurried(row.version, wait_s=max((at - row.now).total_seconds(), 0.0))
+
+
+def _copies_now(tx: Connection, job_id: str) -> list[int]:
+    """Make the copies due that were put off; return their positions."""
+    waiting = (outputs.c.job_id == job_id) & (outputs.c.state == OutputState.PENDING) & (outputs.c.attempts > 0)
+    waiting &= outputs.c.error.is_not(None) & (outputs.c.executions == 0)  # put off, not running
+    soon = update(outputs).where(waiting).values(due_at=clock(), renudge_at=None)
+    return list(tx.scalars(soon.returning(outputs.c.position)))
 
 
 def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: str) -> tuple[str, int] | None:
@@ -163,6 +192,11 @@ def adopt(database: Database, job_id: str, task_id: str, *, tenant: str, who: st
             raise NotPossible(f"job {job_id} is {row.state}: only an unconfirmed job can adopt a task")
         candidates.forget_refused(tx, sent.id, task_id)
         named = candidates.name(tx, row, sent.id, task_id, source=who)
+        if named and candidates.count_open(tx, sent.id) > OPEN_CANDIDATES:
+            raise NotPossible(
+                f"{OPEN_CANDIDATES} other tasks that were named for job {job_id} are still to be looked at",
+                remedy="Wait until some are decided: `kiejobs show JOB --timeline` tells of each.",
+            )
         return (job_id, row.version) if named else None
 
 

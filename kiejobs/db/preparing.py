@@ -15,7 +15,8 @@ from kiejobs.db.clock import clock
 from kiejobs.db.parents import request_of
 from kiejobs.db.session import Database
 from kiejobs.db.tables import in_state, jobs, payloads
-from kiejobs.db.timeline import write_event
+from kiejobs.db.timeline import write_change, write_event
+from kiejobs.decisions import Change
 from kiejobs.jobs import JobState
 
 PREPARING = "its inputs are being made ready"
@@ -33,9 +34,14 @@ class Preparing:
     input: dict[str, Any]
 
 
-def claim(database: Database, job_id: str, *, lease_s: float) -> Preparing | None:
-    """Take a job out of the line to make its inputs ready; None where somebody else does, or it is not in line."""
+def claim(database: Database, job_id: str, *, lease_s: float, version: int | None = None) -> Preparing | None:
+    """Take a job out of the line to make its inputs ready; None where somebody else does, or it is not in line.
+
+    With `version` also None where somebody else has done it since that was read.
+    """
     queued = (jobs.c.id == job_id) & in_state(JobState.QUEUED) & jobs.c.line_at.is_not(None)
+    if version is not None:
+        queued &= jobs.c.version == version
     with database.write() as tx:
         row = tx.execute(select(jobs, clock().label("now")).where(queued).with_for_update()).first()
         if row is None:
@@ -74,6 +80,13 @@ def put_off(tx: Connection, claim: Preparing, why: str, look_s: float, who: str)
     later = {"due_at": clock(look_s), "held": why, "executions": 0}
     if tx.execute(update(jobs).where(_held(claim)).values(**later)).rowcount:
         write_event(tx, claim.job_id, "held", why, who=who, unless_said=True)
+
+
+def end(tx: Connection, claim: Preparing, change: Change, *, who: str) -> bool:
+    """End the job, whose input can never be sent; False, with nothing changed, if overtaken."""
+    if tx.scalar(select(jobs.c.id).where(_held(claim)).with_for_update()) is None:
+        return False
+    return write_change(tx, claim.job_id, JobState.QUEUED, change, who=who, version=claim.version)
 
 
 def _held(claim: Preparing) -> Any:

@@ -6,14 +6,26 @@ doubled gap) and lets the step's own claim decide. Safe to run twice, or from tw
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, Integer, Table, bindparam, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Integer,
+    Table,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
+from kiejobs.db.accounts import forget_spend
 from kiejobs.db.candidates import NAMED
 from kiejobs.db.clock import clock
 from kiejobs.db.copies import lock_job, settle_job
+from kiejobs.db.inserts import insert_into
 from kiejobs.db.session import Database
 from kiejobs.db.tables import callbacks, in_state, jobs, one_of, outputs, pulses
 from kiejobs.decisions import SETTLE_EVERY_S
@@ -36,7 +48,10 @@ class Overdue:
 
 
 def overdue_jobs(database: Database, state: JobState, *, grace_s: float, limit: int = BATCH) -> list[Overdue]:
-    """List jobs of one state that are past due by more than the grace, oldest first."""
+    """List jobs of one state that are past due by more than the grace, tenant by tenant in turn, oldest first.
+
+    So ten thousand of one tenant, which wait for its daily cap, hold up no other's.
+    """
     with database.read() as connection:
         rows = connection.execute(_overdue(state), {"ago_s": -grace_s, "limit": limit}).all()
     return [Overdue(row.id, row.account, row.version, row.nudges) for row in rows]
@@ -44,8 +59,9 @@ def overdue_jobs(database: Database, state: JobState, *, grace_s: float, limit: 
 
 @cache
 def _overdue(state: JobState) -> Executable:
+    turn = func.row_number().over(partition_by=(jobs.c.account, jobs.c.tenant), order_by=jobs.c.due_at)
     query = select(jobs.c.id, jobs.c.account, jobs.c.version, jobs.c.nudges).where(in_state(state), _is_late(jobs))
-    return query.order_by(jobs.c.due_at).limit(bindparam("limit"))
+    return query.order_by(turn, jobs.c.due_at).limit(bindparam("limit"))
 
 
 def _is_late(table: Table) -> ColumnElement[bool]:
@@ -117,12 +133,21 @@ _LOOK_LATER = update(jobs).where(_JOB).values(due_at=clock(SETTLE_EVERY_S))
 
 
 def back_in_line(database: Database, job_id: str) -> bool:
-    """Put a job that was held out of the line back, at its end; False where it waits for a look at a candidate."""
-    held = (jobs.c.id == job_id) & in_state(JobState.QUEUED) & jobs.c.line_at.is_(None) & ~NAMED
-    with database.single() as connection:
-        return bool(
-            connection.execute(update(jobs).where(held).values(line_at=clock(), due_at=None, held=None)).rowcount
-        )
+    """Put a job that was held out of the line back, at its end; False where it waits for a look at a candidate.
+
+    Locked first: a statement that waits for a row looks at the row anew, but at the candidates as they were before.
+    """
+    with database.write() as tx:
+        tx.execute(_LOCK, {"job": job_id})
+        return bool(tx.execute(_BACK, {"job": job_id}).rowcount)
+
+
+_LOCK = select(jobs.c.id).where(_JOB).with_for_update()
+_BACK = (
+    update(jobs)
+    .where(_JOB, in_state(JobState.QUEUED), jobs.c.line_at.is_(None), ~NAMED)
+    .values(line_at=clock(), due_at=None, held=None)
+)
 
 
 def take_from_line(tx: Connection, ids: list[str], *, quiet_s: float) -> list[str]:
@@ -145,7 +170,10 @@ def forget_jobs(database: Database, *, older_s: float, limit: int = BATCH) -> in
     with database.write() as tx:
         before = tx.scalar(select(clock(-older_s)))  # a value, so that PostgreSQL uses the index
         ids = list(tx.scalars(select(jobs.c.id).where(jobs.c.ended_at < before, jobs.c.due_at.is_(None)).limit(limit)))
-        return tx.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount if ids else 0
+        if not ids:
+            return 0
+        forget_spend(tx, ids)
+        return tx.execute(delete(jobs).where(jobs.c.id.in_(ids))).rowcount
 
 
 def forget_callbacks(database: Database, *, older_s: float) -> None:
@@ -158,7 +186,7 @@ def beat(database: Database, name: str) -> None:
     """Remember that a periodic task ran now."""
     with database.write() as tx:
         if not tx.execute(_BEAT, {"pulse": name}).rowcount:
-            made: Any = (sqlite if database.sqlite else postgresql).insert(pulses).values(name=name, at=clock())
+            made = insert_into(tx, pulses).values(name=name, at=clock())
             tx.execute(made.on_conflict_do_nothing())
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, String, and_, cast, exists, func, or_, select, text, update
+from sqlalchemy import Connection, String, and_, bindparam, cast, exists, func, or_, select, text, update
 
 from kiejobs.db.clock import clock
 from kiejobs.db.session import Database
@@ -90,8 +90,11 @@ def _is_learning(tx: Connection, today: Any) -> bool:
 
 def learned(tx: Connection, job_id: str, credits: Decimal) -> None:
     """Write down what Kie says the job's task cost."""
-    mine = select(jobs.c.submission_id).where(jobs.c.id == job_id).scalar_subquery()
-    tx.execute(update(submissions).where(submissions.c.id == mine).values(credits=writable_credits(credits)))
+    tx.execute(_LEARNED, {"job": job_id, "credits": writable_credits(credits)})
+
+
+_FOLLOWED = select(jobs.c.submission_id).where(jobs.c.id == bindparam("job")).scalar_subquery()
+_LEARNED = update(submissions).where(submissions.c.id == _FOLLOWED)
 
 
 def totals(database: Database, *, tenant: str | None = None, days: int = 30) -> list[Spend]:

@@ -11,12 +11,12 @@ from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from kiejobs import counted
 from kiejobs.counted import Counts
 from kiejobs.db import counters, durations
 from kiejobs.db.clock import clock
+from kiejobs.db.inserts import insert_into
 from kiejobs.db.session import Database
 from kiejobs.db.tables import counters as figures
 from kiejobs.db.tables import events, jobs, payloads, submissions
@@ -68,7 +68,7 @@ def _is_end(line: Any) -> bool:
 def _counted_upto(tx: Connection) -> int:
     """Read the mark and keep it locked; the first time, set it to the newest line."""
     newest = func.coalesce(select(func.max(events.c.id)).scalar_subquery(), 0)
-    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(figures)
+    made = insert_into(tx, figures)
     tx.execute(made.values(name="tally", label="last_event", value=newest).on_conflict_do_nothing())
     return int(tx.scalar(select(figures.c.value).where(_mark).with_for_update()) or 0)
 

@@ -132,18 +132,21 @@ def _change(*, moves: bool, fenced: bool, now: tuple[str, ...] = ()) -> Executab
     return statement.values(
         due_at=clock("due_in_s"),
         troubles=case((trouble, jobs.c.troubles + 1), (fine, 0), else_=jobs.c.troubles),
-        empty_looks=jobs.c.empty_looks + bindparam("empty"),
+        empty_looks=case((bindparam("anew", type_=Boolean()), 0), else_=jobs.c.empty_looks + bindparam("empty")),
         **dict.fromkeys(now, clock()),
     )
 
 
-_FRESH = (Event.SEEN, Event.TIMED_OUT, Event.BOUGHT_AGAIN, Event.RESEND_APPROVED)
+_ANEW = (Event.BOUGHT_AGAIN, Event.RESEND_APPROVED)
+"""After these, nothing that was seen of an earlier generation counts."""
+_FRESH = (Event.SEEN, Event.TIMED_OUT, *_ANEW)
 """After these, looks without an answer are counted anew, unless this was one."""
 
 
 def _parameters(job_id: str, change: Change) -> dict[str, Any]:
     ended = change.state in ENDED
     told = {"ended": ended, "trouble": change.trouble, "fine": change.event in _FRESH and not change.trouble}
+    told["anew"] = change.event in _ANEW
     return {"job": job_id, "due_in_s": None if ended else change.due_in_s, "empty": int(change.empty)} | told
 
 

@@ -3,7 +3,8 @@
 import threading
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
@@ -27,11 +28,12 @@ from kiejobs.answers import (
     Scope,
     Unknown,
 )
-from kiejobs.db import candidates, copies, intake, ledger, looks, migrate, reads, rescue
+from kiejobs.db import candidates, copies, inserts, intake, ledger, looks, migrate, orders, reads, rescue
 from kiejobs.db.accounts import Budget, free_creates, turns
 from kiejobs.db.clock import clock
+from kiejobs.db.parents import request_of
 from kiejobs.db.session import Database
-from kiejobs.db.tables import callbacks, jobs, submissions
+from kiejobs.db.tables import accounts, callbacks, jobs, submissions
 from kiejobs.decisions import MAX_EXECUTIONS, Pace, after_poll, after_trouble
 from kiejobs.errors import (
     DatabaseNotMigrated,
@@ -40,6 +42,7 @@ from kiejobs.errors import (
     InvalidInput,
     JobNotFound,
     Reason,
+    SettingsError,
 )
 from kiejobs.jobs import Claim, JobState, OutputClaim, OutputState, Priority, PublicState, SubmissionState
 from kiejobs.nudge import POLL, STORE, SUBMIT
@@ -93,7 +96,12 @@ def new_job(tenant: str = "default", *, prompt: str = "a cat", **more: Any) -> i
 
 
 def enter(database: Database, *new: intake.NewJob, nudge_below: int = 20) -> list[intake.Entered]:
-    return intake.enter(database, [*new], spacing_s=0.5, nudge_below=nudge_below)
+    return intake.enter(database, [*new], spacing_s=lambda account: 0.5, nudge_below=nudge_below)
+
+
+def asked_of(database: Database, job_id: str) -> dict[str, Any]:
+    with database.read() as connection:
+        return request_of(connection, job_id)[0]
 
 
 def begin(
@@ -171,6 +179,27 @@ def test_an_empty_sqlite_file_is_migrated_when_it_is_opened(tmp_path: Path) -> N
         made.close()
 
 
+def test_a_new_sqlite_file_is_opened_by_several_at_once(tmp_path: Path) -> None:
+    """SQLite tells those who come second, while the first one turns the file to its log, at once that it is locked."""
+    for number in range(100):
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        opened = [Database(url) for _ in range(4)]
+        outcome = race(*[partial(database.connect, 1) for database in opened])
+        for database in opened:
+            database.close()
+        assert outcome.errors == []
+
+
+def test_a_database_that_cannot_hold_all_text_is_refused(_postgresql_url: str) -> None:
+    """Before anything is bought whose result, or whose refusal in Chinese, could not be written."""
+    with temporary_postgresql("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0") as url:
+        latin = Database(url)
+        with pytest.raises(SettingsError, match="LATIN1") as raised:
+            migrate.migrate(latin)
+        assert "ENCODING 'UTF8'" in str(raised.value.remedy)
+        latin.close()
+
+
 def test_an_empty_postgresql_is_a_persons_decision(_postgresql_url: str) -> None:
     """It says so; then two migrations at once wait for each other."""
     with temporary_postgresql() as url:
@@ -184,6 +213,32 @@ def test_an_empty_postgresql_is_a_persons_decision(_postgresql_url: str) -> None
         assert sorted(str(before) for before, _ in outcome.results) == [migrate.head(), "None"]
         assert migrate.ready(bare) is bare
         bare.close()
+
+
+def test_a_migration_waits_for_a_lock_briefly_and_often(_postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes after it waits as long as it does. A lock that is never free is named, and nothing has changed."""
+    from alembic import command
+
+    monkeypatch.setattr(migrate, "LOCK_WAIT_S", 1)
+    waits: list[float] = []
+    with temporary_postgresql() as url, ExitStack() as ends:
+        bare = Database(url)
+        ends.callback(bare.close)
+        migrate.migrate(bare)
+        with bare.write() as connection:
+            settings = migrate.config()
+            settings.attributes["connection"] = connection
+            command.downgrade(settings, "0009")
+        reader = ends.enter_context(bare.engine.connect())
+        reader.exec_driver_sql("BEGIN")
+        reader.exec_driver_sql("LOCK TABLE accounts IN ACCESS SHARE MODE")
+        monkeypatch.setattr(migrate, "_pause", waits.append)
+        with pytest.raises(DatabaseUnavailable, match="stayed in use for 1 s") as raised:
+            migrate.migrate(bare)
+        assert (len(waits), migrate.current(bare)) == (4, "0009")
+        assert "pg_stat_activity" in str(raised.value.remedy)
+        monkeypatch.setattr(migrate, "_pause", lambda seconds: reader.exec_driver_sql("ROLLBACK"))
+        assert migrate.migrate(bare) == ("0009", migrate.head())
 
 
 # ── clock ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,6 +456,15 @@ def test_a_batch_of_a_thousand_does_not_hold_up_its_own_tenant(database: Databas
     assert line(database)[0] == quick
 
 
+def test_a_tenants_places_are_as_far_apart_as_its_accounts_creates(database: Database) -> None:
+    """Else who hoards in a slow account is in front of everybody who comes later."""
+    apart = {"default": 0.5, "slow": 5.0}
+    new = [new_job(account=account) for account in ("default", "slow") for _ in range(2)]
+    ids = [one.job_id for one in intake.enter(database, new, spacing_s=apart.__getitem__, nudge_below=20)]
+    at = [job_row(database, job_id).line_at for job_id in ids]
+    assert [(at[1] - at[0]).total_seconds(), (at[3] - at[2]).total_seconds()] == [0.5, 5.0]
+
+
 def test_only_as_many_are_nudged_as_may_be_sent_soon(database: Database) -> None:
     """The pump finds the rest; a thousand messages would only be declined."""
     entered = enter(database, *[new_job() for _ in range(5)], nudge_below=3)
@@ -414,11 +478,12 @@ def test_only_as_many_are_nudged_as_may_be_sent_soon(database: Database) -> None
     [
         ("metadata", {"at": datetime(2026, 1, 1, tzinfo=UTC)}),
         ("metadata", {"n": float("nan")}),
+        ("metadata", {1: "a", "b": 2}),
         ("metadata", {"t": "\ud800"}),
         ("idempotency_key", "a\x00b"),
         ("account", "a\x00b"),
     ],
-    ids=["time", "nan", "surrogate", "key with NUL", "account with NUL"],
+    ids=["time", "nan", "keys of two types", "surrogate", "key with NUL", "account with NUL"],
 )
 def test_what_no_database_can_hold_is_refused_with_its_field(
     database: Database, runtime: Callable[..., Runtime], field: str, value: Any
@@ -430,6 +495,75 @@ def test_what_no_database_can_hold_is_refused_with_its_field(
         producer.enqueue("z-image", {"prompt": "a cat"}, validate="off", **given)
     assert raised.value.field in (field, "idempotencyKey")
     assert count(database, jobs) == 0
+
+
+def test_a_job_is_entered_by_one_look_and_one_write(database: Database) -> None:
+    """A producer waits for it. PostgreSQL takes job, payload and line at once; a producer that dies commits nothing."""
+    enter(database, new_job())
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(" ".join(statement.split()))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    entered = enter(database, new_job())[0]
+    event.remove(database.engine, "before_cursor_execute", note)
+    assert events_of(database, entered.job_id) == ["queued"]
+    if database.sqlite:
+        assert len(sent) == 5
+        assert sent[0] == "BEGIN IMMEDIATE"
+    else:
+        assert [statement.split()[0] for statement in sent] == ["BEGIN", "SELECT", "WITH"]
+
+
+def test_more_than_one_statement_takes_is_still_all_or_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one's id is another tenant's, which shows only when it is written."""
+    monkeypatch.setattr(inserts, "PART", 2000)
+    taken = enter(database, new_job(tenant="other"))[0].job_id
+    many = [new_job(prompt=f"cat {n}") for n in range(50)]
+    with pytest.raises(IdempotencyConflict):
+        enter(database, *many, replace(many[0], id=taken))
+    assert count(database, jobs) == 1
+    entered = enter(database, *many, new_job())
+    assert count(database, jobs) == 52
+    asked = [asked_of(database, one.job_id)["input"]["prompt"] for one in entered[:-1]]
+    assert asked == [f"cat {n}" for n in range(50)]
+
+
+def test_a_job_that_is_entered_has_every_default_of_its_tables(database: Database) -> None:
+    """Whichever way a database takes rows."""
+    given = replace(new_job(), warnings=("a warning",), callback_url="https://example.com/told")
+    job_id = enter(database, given)[0].job_id
+    row = job_row(database, job_id)
+    zero = (
+        "version",
+        "nudges",
+        "polls",
+        "troubles",
+        "empty_looks",
+        "executions",
+        "late",
+        "cancel_requested",
+        "sequence",
+    )
+    assert {name: getattr(row, name) for name in zero} == dict.fromkeys(zero, 0)
+    assert (row.callback_url, row.due_at, row.credits) == ("https://example.com/told", None, None)
+    assert row.created_at == row.line_at
+    lines = reads.whole(database, job_id, tenant="default")[1]  # type: ignore[index]
+    assert [(line.kind, line.note, line.to_state) for line in lines] == [
+        ("queued", f"accepted for {given.model}", "queued"),
+        ("warning", "a warning", None),
+    ]
+    assert seconds_until(database, lines[0].at) == pytest.approx(0, abs=2)
+
+
+def test_what_no_database_takes_is_left_out_of_a_job(database: Database) -> None:
+    """A request from code that checks nothing; what merely looks like it stays."""
+    given = {"input": {"a\0b": "x\0y", "n": float("nan"), "ok": "\\u0000 NaN 🐼 Infinity"}}
+    job_id = enter(database, replace(new_job(), request=given, who="a\0b\ud800"))[0].job_id
+    assert asked_of(database, job_id) == {"input": {"ab": "xy", "n": None, "ok": "\\u0000 NaN 🐼 Infinity"}}
 
 
 # ── the intent to buy ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -667,7 +801,20 @@ def test_the_same_task_id_in_another_account_is_another_task(database: Database)
     assert job_row(database, made.id).state == S.WAITING
 
 
-@pytest.mark.parametrize("state", [S.SUBMITTING, S.UNCONFIRMED, S.WAITING, S.STORING, S.SUCCESS])
+def test_a_parked_job_follows_an_earlier_submission_that_turns_out_to_have_bought(database: Database) -> None:
+    """Bought again by order, and parked again: what is known to be paid is stored, the other stays unknown."""
+    made = make_job(database, S.UNCONFIRMED)
+    earlier = make_submission(database, made.id, state=SubmissionState.UNKNOWN, seq=0)
+    assert settle(database, earlier, Accepted("earlier-1")) is not None
+    row = job_row(database, made.id)
+    assert (row.state, row.provider_task_id, row.submission_id) == (S.WAITING, "earlier-1", earlier)
+    assert submission_row(database, made.submission_id).state == SubmissionState.UNKNOWN
+    assert settle(database, made.submission_id, Accepted("later-1")) is None
+    assert job_row(database, made.id).provider_task_id == "earlier-1"
+    assert "later-1" in alarms_of(database, made.id)[0]
+
+
+@pytest.mark.parametrize("state", [S.SUBMITTING, S.WAITING, S.STORING, S.SUCCESS])
 def test_a_task_of_a_submission_that_is_not_followed_is_a_surplus(database: Database, state: S) -> None:
     """Billed and told, and the job goes its own way."""
     made = make_job(database, state)
@@ -1429,16 +1576,16 @@ def create_sent(database: Database, *, ago_s: float, answered_ago_s: float | Non
 
 def test_a_create_counts_from_when_it_can_have_arrived_last(database: Database) -> None:
     """From its answer, or from its sending and the margin, whichever is first."""
-    budget = Budget(3, 10.0, 2.0)
-    create_sent(database, ago_s=11.0)  # unanswered: until 12 s after it was sent
-    create_sent(database, ago_s=11.5, answered_ago_s=9.5)  # answered late: until 12 s after it was sent, too
-    create_sent(database, ago_s=10.8, answered_ago_s=10.4)  # answered 10.4 s ago: it reached Kie before that
+    budget = Budget(3, 100.0, 20.0)
+    create_sent(database, ago_s=110.0)  # unanswered: until 120 s after it was sent
+    create_sent(database, ago_s=115.0, answered_ago_s=95.0)  # answered late: until 120 s after it was sent, too
+    create_sent(database, ago_s=108.0, answered_ago_s=104.0)  # answered 104 s ago: it reached Kie before that
     with database.read() as tx:
         assert free_creates(tx, "default", budget) == 1
-        soon = turns(tx, "default", budget, ahead_s=5.0)
-        assert soon == pytest.approx([0.0, 0.5, 1.0], abs=0.3)
-        assert len(turns(tx, "default", budget, ahead_s=0.1)) == 1
-        assert free_creates(tx, "default", Budget(3, 10.0)) == 3
+        soon = turns(tx, "default", budget, ahead_s=50.0)
+        assert soon == pytest.approx([0.0, 5.0, 10.0], abs=3.0)
+        assert len(turns(tx, "default", budget, ahead_s=1.0)) == 1
+        assert free_creates(tx, "default", Budget(3, 100.0)) == 3
 
 
 def test_a_paused_account_has_no_turns_and_one_on_probation_has_one(database: Database) -> None:
@@ -1561,6 +1708,80 @@ def test_a_timeline_is_in_order_and_says_who(database: Database) -> None:
     assert all(line.who == "factory" and line.at.utcoffset() == timedelta(0) for line in told)
 
 
+def test_a_job_goes_back_in_line_only_after_who_names_a_task_is_done(database: Database) -> None:
+    """A statement that waits for a row sees the row as it is then, and other rows as they were."""
+    if database.sqlite:
+        return  # it has one writer at a time
+    made = make_job(database, S.UNCONFIRMED)
+    orders.retry(database, made.id, tenant="default", pay=True, who="me", why="test")
+    alter(database, made.id, line_at=None, due_at=clock(-1), held="the tenant's cap")
+    waiting: list[bool] = []
+    with database.write() as tx:
+        row = tx.execute(select(jobs).where(jobs.c.id == made.id).with_for_update()).one()
+        thread = threading.Thread(target=lambda: waiting.append(rescue.back_in_line(database, made.id)))
+        thread.start()
+        until_it_waits(database)
+        candidates.name(tx, row, str(made.submission_id), "the-task", source="callback")
+    thread.join(10)
+    assert waiting == [False]
+    after = job_row(database, made.id)
+    assert (after.line_at, after.held, after.due_at is None) == (None, candidates.HELD, False)
+
+
+def until_it_waits(database: Database) -> None:
+    """Return when somebody waits for a lock in this database."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(1000):
+        with database.read() as connection:
+            if connection.scalar(text(waits)):
+                return
+    raise AssertionError("nobody waits")
+
+
+def test_what_is_overdue_is_rescued_tenant_by_tenant(database: Database) -> None:
+    """A thousand of one tenant, all older, keep nobody else's away."""
+    enter(database, *[new_job("many", prompt=f"cat {n}") for n in range(30)])
+    with database.write() as tx:
+        tx.execute(jobs.update().values(line_at=None, due_at=clock(-100), held="the tenant's cap"))
+    others = [
+        make_job(database, tenant=tenant, account=account, line_at=None, due_at=clock(-5), held="paused").id
+        for tenant, account in (("few", "default"), ("few", "second"))
+    ]
+    found = rescue.overdue_jobs(database, S.QUEUED, grace_s=0.0, limit=10)
+    assert len(found) == 10
+    assert {row.job_id for row in found[:3]} > set(others)
+
+
+def test_one_burst_of_refusals_is_one_pause_of_the_model(database: Database) -> None:
+    """Creates that were sent before the pause say nothing about it; one that is sent after it doubles it."""
+    sent = [begun(database) for _ in range(4)]
+    for intent in sent[:3]:
+        settle(database, intent.submission_id, REFUSED_MODEL)
+    assert account_row(database).models_paused["z-image"]["pause_s"] == 60.0
+    settle(database, sent[3].submission_id, ACCEPTED)
+    assert account_row(database).models_paused["z-image"]["pause_s"] == 60.0
+    with database.write() as tx:
+        paused = account_row(database).models_paused["z-image"] | {"until": datetime.now(UTC).isoformat()}
+        tx.execute(accounts.update().values(models_paused={"z-image": paused}))
+    settle(database, begun(database).submission_id, REFUSED_MODEL)
+    assert account_row(database).models_paused["z-image"]["pause_s"] == 120.0
+
+
+def begun(database: Database) -> ledger.Intent:
+    """Enter a job and begin its create call."""
+    intent = begin(database, enter(database, new_job())[0].job_id)
+    assert isinstance(intent, ledger.Intent), intent
+    return intent
+
+
+def test_a_generation_that_is_bought_again_begins_without_the_empty_looks_of_the_first(database: Database) -> None:
+    """Else its first success without a result, which Kie shows now and then, would end it: paid, and lost."""
+    made = make_job(database, S.FAIL, reason=Reason.RESULT_INVALID, empty_looks=5, troubles=3)
+    assert orders.retry(database, made.id, tenant="default", pay=True, who="me", why="test") is S.QUEUED
+    row = job_row(database, made.id)
+    assert (row.empty_looks, row.troubles) == (0, 0)
+
+
 def test_a_job_that_is_deleted_takes_its_rows_along(database: Database) -> None:
     """What `prune` relies on."""
     made = make_job(database, S.SUCCESS)
@@ -1603,3 +1824,22 @@ def test_a_server_that_restarted_is_no_callers_error(database: Database, monkeyp
     with pytest.raises(DatabaseUnavailable):
         works()
     assert works()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_connections_that_die_as_soon_as_they_are_made_are_an_outage(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler takes them while its server is away. A raw error would be counted as a worker that the job killed."""
+
+    def dead(_: object) -> None:
+        raise OSError("server closed the connection")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kiejobs.db.session.IDLE_S", 0.0)
+        patched.setattr(database.engine.dialect, "do_ping", dead)
+        for opened in (database.read, database.write, database.single):
+            with pytest.raises(DatabaseUnavailable, match="does not answer"), opened():
+                pass
+    with database.read() as connection:
+        assert connection.scalar(select(1)) == 1

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, update
 
 from kiejobs import KieJobs
-from kiejobs.db import callbacks, candidates, orders, rescue
+from kiejobs.answers import Accepted, Unknown
+from kiejobs.db import callbacks, candidates, ledger, orders, rescue
 from kiejobs.db.clock import clock
 from kiejobs.db.tables import callbacks as log
 from kiejobs.db.tables import candidates as candidate_rows
@@ -231,9 +232,6 @@ class TestAdopting:
 
     def test_an_early_callback_waits_for_nothing_and_the_senders_answer_decides_it(self, gate, rt, jobs, database):
         """Before our own commit: a candidate; the create call's answer with the same task closes it."""
-        from kiejobs.answers import Accepted
-        from kiejobs.db import ledger
-
         made = make_job(database, JobState.SUBMITTING)
         task = uuid.uuid4().hex
         assert gate.post(address(made.submission_id), json=body_of(task)).json() == {"received": "accepted"}
@@ -242,11 +240,31 @@ class TestAdopting:
         assert (job_row(database, made.id).state, candidates_of(database)) == ("waiting", [(task, "adopted")])
         assert alarms_of(database, made.id) == []
 
+    def test_a_task_that_was_named_during_the_call_is_looked_at_when_the_answer_is_lost(self, gate, rt, database):
+        """The callback came first: the parked job is due for the look, not in fourteen days."""
+        made = make_job(database, JobState.SUBMITTING)
+        gate.post(address(made.submission_id), json=body_of("named"))
+        with database.write() as tx:
+            lost = Unknown("the answer was cut off")
+            ledger.settle(tx, made.submission_id, lost, pace=rt.pace("default"), busy_s=1, who="sender")
+        assert job_row(database, made.id).state == "unconfirmed"
+        rt.publish.take()
+        sweep(rt)
+        assert [nudge.kwargs["job_id"] for nudge in rt.publish.of(POLL)] == [made.id]
+
+    def test_a_task_that_was_named_during_the_call_is_looked_at_when_the_sender_is_dead(self, gate, rt, database):
+        """The same where nobody reports: the look did not decide in time, and the call lapses."""
+        made = make_job(database, JobState.SUBMITTING)
+        gate.post(address(made.submission_id), json=body_of("named"))
+        age(database, made.id, 120)
+        with database.write() as tx:
+            assert ledger.lapse(tx, made.id, pace=rt.pace("default"), who="sweep")
+        rt.publish.take()
+        sweep(rt)
+        assert [nudge.kwargs["job_id"] for nudge in rt.publish.of(POLL)] == [made.id]
+
     def test_a_senders_answer_with_another_task_is_an_alarm(self, gate, rt, database):
         """Kie made two of one call, or somebody lies: the answer counts, the other one is told."""
-        from kiejobs.answers import Accepted
-        from kiejobs.db import ledger
-
         made = make_job(database, JobState.SUBMITTING)
         gate.post(address(made.submission_id), json=body_of("the-other"))
         with database.write() as tx:

@@ -1,19 +1,35 @@
 """Never pays twice, never loses a result: adoption, cancel, retry, accounts, fallbacks and caps, on real HTTP."""
 
+from itertools import pairwise
+
 import pytest
 import requests
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from kiejobs import KieJobs
 from kiejobs.db import accounts, candidates, spend
+from kiejobs.db.clock import clock
+from kiejobs.db.tables import candidates as candidate_rows
 from kiejobs.db.tables import jobs as jobs_table
-from kiejobs.errors import InvalidInput, JobNotFound, NotPossible
+from kiejobs.errors import InvalidInput, JobNotFound, KieThrottled, KieUnavailable, KieUnreadable, NotPossible
 from kiejobs.jobs import JobState, OutputState
 from kiejobs.kie.callbacks import submission_of, task_id_of, token
 from kiejobs.nudge import POLL
-from tests.factories import age, alter, alter_outputs, events_of, finish, job_row, submission_row, submissions_of, work
+from tests.factories import (
+    age,
+    alter,
+    alter_outputs,
+    events_of,
+    finish,
+    job_row,
+    now,
+    submission_row,
+    submissions_of,
+    work,
+)
 from workers.steps.submit import submit
 from workers.sweeps.accounts import watch
+from workers.sweeps.prune import prune
 from workers.sweeps.pump import pump
 from workers.sweeps.stale import sweep
 
@@ -41,6 +57,27 @@ def send(rt, jobs, prompt="a cat", **options):
     submit(rt, job.id)
     rt.publish.take()
     return jobs.get(job.id)
+
+
+def named_ago(rt, seconds):
+    """Let all candidates have been named so many seconds ago."""
+    with rt.database.write() as tx:
+        tx.execute(update(candidate_rows).values(created_at=clock(-seconds)))
+
+
+@pytest.fixture
+def unreadable(rt, monkeypatch):
+    """A task id to which Kie answers with a code that says nothing of a task."""
+    client = rt.client("default")
+    record = client.record
+
+    def answer(family, task_id, **options):
+        if task_id == "typo":
+            raise KieUnreadable("Kie answered 400: taskId is invalid")
+        return record(family, task_id, **options)
+
+    monkeypatch.setattr(client, "record", answer)
+    return "typo"
 
 
 class TestAdoption:
@@ -91,16 +128,52 @@ class TestAdoption:
         jobs.adopt(job.id, "f" * 32)
         work(rt, at_most=1)
         assert "candidate" in events_of(rt.database, job.id)
-        with rt.database.write() as tx:
-            from sqlalchemy import update
-
-            from kiejobs.db.clock import clock
-            from kiejobs.db.tables import candidates
-
-            tx.execute(update(candidates).values(created_at=clock(-100)))
+        named_ago(rt, 100)
         work(rt, [nudge_for(rt, job.id)], at_most=1)
         assert any("shows no such task" in line.note for line in jobs.timeline(job.id))
         assert jobs.get(job.id).phase == "unconfirmed"
+
+    def test_a_task_id_that_kie_cannot_read_keeps_no_other_from_being_adopted(self, rt, jobs, simulator, unreadable):
+        """A typing error, then the right one: they are looked at in turn."""
+        job = send(rt, jobs, "lost answer [[no-task-id]] [[duration=30]]")
+        jobs.adopt(job.id, unreadable)
+        jobs.adopt(job.id, creates(simulator)[0]["taskId"])
+        work(rt, [nudge_for(rt, job.id)] * 2, at_most=2)
+        assert jobs.get(job.id).phase == "waiting"
+        assert any(f"{unreadable} is not adopted" in line.note for line in jobs.timeline(job.id))
+
+    def test_a_task_id_that_kie_cannot_read_is_asked_for_less_and_less_and_then_no_more(self, rt, jobs, unreadable):
+        """What stays open for ever would keep time from deciding about the job, and cost a read every few seconds."""
+        job = send(rt, jobs, "lost answer [[no-task-id]]")
+        jobs.adopt(job.id, unreadable)
+        waits = []
+        for age_s in (1, 1000, 100_000, 3 * 86400 + 1):
+            named_ago(rt, age_s)
+            work(rt, [nudge_for(rt, job.id)], at_most=1)
+            row = job_row(rt.database, job.id)
+            waits.append((row.due_at - now(rt.database)).total_seconds())
+        assert waits == pytest.approx([5, 100, 600, 0], abs=2)
+        assert any("could not be read: Kie answered 400" in line.note for line in jobs.timeline(job.id))
+        sweep(rt)
+        assert (job_row(rt.database, job.id).due_at - now(rt.database)).total_seconds() > 13 * 86400
+        jobs.adopt(job.id, unreadable)  # who is sure may name it again
+        assert jobs.get(job.id).phase == "unconfirmed"
+
+    @pytest.mark.parametrize("error", [KieThrottled, KieUnavailable])
+    def test_a_named_task_is_not_refused_because_kie_does_not_answer(self, rt, jobs, monkeypatch, error):
+        """However long ago it was named: perhaps all workers stood still, and this is the first look."""
+
+        def silent(*_, **__):
+            raise error("no answer")
+
+        job = send(rt, jobs, "lost answer [[no-task-id]]")
+        jobs.adopt(job.id, "the-task")
+        named_ago(rt, 4 * 86400)
+        monkeypatch.setattr(rt.client("default"), "record", silent)
+        work(rt, [nudge_for(rt, job.id)], at_most=1)
+        assert not [line for line in jobs.timeline(job.id) if line.kind == "alarm"]
+        with rt.database.read() as connection:
+            assert connection.scalar(select(candidate_rows.c.state)) == "open"
 
     def test_the_sender_that_wakes_up_later_agrees_or_raises_an_alarm(self, rt, jobs, simulator):
         """The late fact is merged whatever its version; a second, different task id never overwrites the first."""
@@ -227,6 +300,7 @@ class TestCancel:
                 ledger.settle(tx, intent.submission_id, outcome, pace=rt.pace("default"), busy_s=1, who="sender")
             assert jobs.get(job.id).phase == "canceled"
             assert words in jobs.timeline(job.id)[-1].note
+            assert words in jobs.get(job.id).message
 
     def test_a_storing_job_cannot_be_canceled(self, rt, jobs, simulator):
         """Its results are known and being stored."""
@@ -291,21 +365,25 @@ class TestRetry:
         assert jobs.get(job.id).phase == "waiting"
         assert submit(rt, job.id) is None
 
-    def test_a_late_fact_after_the_resend_was_sent_is_surplus(self, rt, jobs):
-        """Two tasks were bought; the job follows the second, the first is an alarm with its id."""
+    def test_of_two_calls_that_turn_out_to_have_bought_the_first_to_be_known_is_followed(self, rt, jobs):
+        """Sent twice by order, and both unknown: what is known to be paid is stored, the other is an alarm with its id."""
         from kiejobs.answers import Accepted
         from kiejobs.db import ledger
 
         job = send(rt, jobs, "x [[http-after=502]] [[duration=30]]")
-        first = job_row(rt.database, job.id).submission_id
         jobs.retry(job.id, pay=True)
         rt.publish.take()
         submit(rt, job.id)
-        with rt.database.write() as tx:
-            ledger.settle(tx, first, Accepted("surplus-task"), pace=rt.pace("default"), busy_s=1, who="zombie")
-        assert any(line.kind == "alarm" and "surplus-task" in line.note for line in jobs.timeline(job.id))
-        assert submission_row(rt.database, first).state == "accepted"
-        assert job_row(rt.database, job.id).provider_task_id != "surplus-task"
+        first, second = (row.id for row in submissions_of(rt.database, job.id))
+        assert job_row(rt.database, job.id).submission_id == second
+        for submission, task in ((first, "first-task"), (second, "second-task")):
+            with rt.database.write() as tx:
+                ledger.settle(tx, submission, Accepted(task), pace=rt.pace("default"), busy_s=1, who="zombie")
+            assert submission_row(rt.database, submission).state == "accepted"
+        row = job_row(rt.database, job.id)
+        assert (row.state, row.provider_task_id, row.submission_id) == ("waiting", "first-task", first)
+        (alarm,) = [line.note for line in jobs.timeline(job.id) if line.kind == "alarm"]
+        assert "second-task" in alarm
 
     def test_the_policy_resends_once_and_only_after_half_an_hour(self, runtime, database, simulator, nudges):
         """KIEJOBS_ON_UNCONFIRMED=resubmit is recorded as what it is; a second unknown stays parked."""
@@ -342,6 +420,29 @@ class TestRefresh:
         assert [one.task for one in rt.publish.sent] == [POLL]
         work(rt)
         assert jobs.get(job.id).phase == "success"
+
+    def test_asked_for_looks_keep_to_their_part_of_the_query_limit(self, rt, jobs, simulator):
+        """However often somebody asks: a quarter of it, over all jobs; the later ones wait, or nothing changes."""
+        waiting = [send(rt, jobs, f"{number} [[duration=30]]") for number in range(4)]
+        for _ in range(20):
+            for job in waiting:
+                jobs.refresh(job.id)
+        at = sorted(job_row(rt.database, job.id).due_at for job in waiting)
+        gaps_s = [(after - before).total_seconds() for before, after in pairwise(at)]
+        assert gaps_s == pytest.approx([0.4] * 3, abs=0.002)
+        assert all(events_of(rt.database, job.id).count("refreshed") == 1 for job in waiting)
+
+    def test_no_more_tasks_can_be_named_than_anybody_can_mean(self, rt, jobs):
+        """Each costs a read at Kie; the same one may be named again."""
+        job = send(rt, jobs, "x [[no-task-id]]")
+        for number in range(20):
+            jobs.adopt(job.id, f"task-{number}")
+        with pytest.raises(NotPossible, match="20 other tasks"):
+            jobs.adopt(job.id, "task-20")
+        jobs.adopt(job.id, "task-3")
+        with rt.database.write() as tx:  # those that were wrong keep nobody from naming the right one
+            tx.execute(update(candidate_rows).values(state="refused"))
+        jobs.adopt(job.id, "task-20")
 
 
 class TestSlowTail:
@@ -433,6 +534,12 @@ class TestAccounts:
         later = send(rt, jobs, "[[duration=30]] [[outputs=1]]")  # no reading of the balance has it yet
         finish(simulator, later.provider_task_id)
         work(rt, [nudge_for(rt, later.id)])
+        assert jobs.accounts()[0].drift_credits == pytest.approx(4.0)
+        watch(rt)
+        assert jobs.accounts()[0].drift_credits == pytest.approx(4.0)
+        for one in (job, later):  # forgotten after the retention, they are no drift
+            alter(rt.database, one.id, state="success", due_at=None, ended_at=clock(-181 * 86400))
+        assert prune(rt) == 2
         assert jobs.accounts()[0].drift_credits == pytest.approx(4.0)
 
 

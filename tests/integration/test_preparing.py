@@ -15,7 +15,7 @@ from kiejobs.db import candidates, ledger, preparing
 from kiejobs.db.session import Database
 from kiejobs.db.tables import payloads
 from kiejobs.decisions import MAX_EXECUTIONS
-from kiejobs.errors import Reason
+from kiejobs.errors import InvalidInput, Reason
 from kiejobs.jobs import Job, JobState
 from kiejobs.nudge import SUBMIT, poll_nudge
 from kiejobs.producer import KieJobs
@@ -88,6 +88,14 @@ def test_one_worker_makes_a_jobs_inputs_ready(rt: Runtime, simulator: Simulator)
     assert job_row(rt.database, job.id).state == S.WAITING
 
 
+def test_what_somebody_made_ready_meanwhile_is_not_made_again(rt: Runtime, simulator: Simulator) -> None:
+    """Who saw the job unprepared comes too late; the job stands in line again, as before."""
+    job = with_file(rt)
+    version = job_row(rt.database, job.id).version
+    assert [prepare(rt, job.id, version), prepare(rt, job.id, version)] == [True, False]
+    assert len(simulator.ledger()["uploads"]) == 1  # type: ignore[arg-type]
+
+
 def test_eight_at_once_upload_once_and_buy_once(rt: Runtime, simulator: Simulator) -> None:
     """The claim lets one through."""
     job = with_file(rt)
@@ -153,8 +161,8 @@ def test_a_job_that_is_canceled_meanwhile_stays_canceled(rt: Runtime, simulator:
     assert not simulator.ledger()["creates"]
 
 
-def test_a_job_for_which_a_task_was_named_meanwhile_stays_out_of_the_line(rt: Runtime, simulator: Simulator) -> None:
-    """The look at the named task decides first: nothing is bought before."""
+def bought_again(rt: Runtime) -> tuple[Job, Callable[[], None]]:
+    """A job in line for a second create call, its inputs to be made ready; and what names the task of the first one."""
     job = producer(rt).enqueue("any/model", {"image": PNG, "prompt": "[[reset]]"}, validate="off")
     assert isinstance(submit(rt, job.id), Unknown)
     unsure = job_row(rt.database, job.id)
@@ -166,11 +174,33 @@ def test_a_job_for_which_a_task_was_named_meanwhile_stays_out_of_the_line(rt: Ru
         with rt.database.write() as tx:
             candidates.name(tx, job_row(rt.database, job.id), unsure.submission_id, "a-task", source="callback")
 
+    return job, name
+
+
+def test_a_job_for_which_a_task_was_named_meanwhile_stays_out_of_the_line(rt: Runtime, simulator: Simulator) -> None:
+    """The look at the named task decides first: nothing is bought before."""
+    job, name = bought_again(rt)
     Instead(rt, name)
     assert submit(rt, job.id) is None
     row = job_row(rt.database, job.id)
     assert (row.state, row.line_at, row.held) == (S.QUEUED, None, candidates.HELD)
     assert len(simulator.ledger()["creates"]) == 1  # type: ignore[arg-type]
+
+
+def test_a_job_for_which_a_task_was_named_meanwhile_is_not_ended_by_its_inputs(
+    rt: Runtime, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its inputs cannot be had any more; what was bought with them before may still come."""
+    job, name = bought_again(rt)
+
+    def fail(*_: Any) -> Any:
+        name()
+        raise InvalidInput("the file is gone", field="input")
+
+    monkeypatch.setattr("workers.steps.prepare.replaced", fail)
+    assert submit(rt, job.id) is None
+    row = job_row(rt.database, job.id)
+    assert (row.state, row.held, row.due_at is None) == (S.QUEUED, candidates.HELD, False)
 
 
 def test_a_process_that_ends_gives_the_job_back(rt: Runtime) -> None:

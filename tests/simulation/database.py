@@ -15,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 from kiejobs.db import session
 from kiejobs.db.migrate import migrate
 from kiejobs.db.session import Database
-from kiejobs.db.tables import Base
+from kiejobs.db.tables import metadata
 from kiejobs.errors import DatabaseUnavailable
 from tests.simulation.world import Violation, World
 
@@ -38,7 +38,7 @@ class SimulatedDatabase(Database):
         self.engine = create_engine("sqlite://", poolclass=StaticPool)
         event.listen(self.engine, "connect", session._prepare_sqlite)
         event.listen(self.engine, "connect", self._follow_the_world)
-        self._tables = [f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)]
+        self._tables = [f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)]
         migrate(self)
         self.raw: Any = self.engine.raw_connection().driver_connection
 

@@ -33,6 +33,11 @@ SUBMISSION = "id job_id seq account state sending_at deadline_at provider_task_i
 OUTPUT = "job_id position state version due_at renudge_at url key size_bytes sha256 attempts"
 EVENT = "id job_id kind who from_state to_state note"
 ACCOUNT = "name paused_until"
+_NAMED = (
+    "SELECT 1 FROM candidates JOIN submissions ON submissions.id = candidates.submission_id"
+    " WHERE submissions.job_id = ? AND submissions.state IN ('sending', 'unknown', 'written_off')"
+    " AND candidates.state = 'open'"
+)
 DELIVERY = "job_id sequence kind state due_at renudge_at"
 
 
@@ -322,6 +327,10 @@ class Judge:
             due += self._due(message, 10.0)
         return min(due, default=None)
 
+    def someone_is_untold(self) -> bool:
+        """Say whether a message waits for its next try; the later ones are hours apart."""
+        return any(message.state == DeliveryState.PENDING for message in self.deliveries)
+
     def _due(self, row: Any, grace_s: float) -> list[float]:
         due_at = seconds(row.due_at)
         return [] if due_at is None else [max(due_at + grace_s, seconds(row.renudge_at) or 0.0)]
@@ -352,6 +361,8 @@ class Judge:
             state = JobState(job.state)
             if state not in ENDED and state is not JobState.UNCONFIRMED:
                 raise Violation(f"I2 job {job.id} stands at {state} for ever (due {job.due_at}, held: {job.held})")
+            if state is JobState.UNCONFIRMED and self._raw.execute(_NAMED, (job.id,)).fetchone():
+                raise Violation(f"I2 job {job.id} is parked, and nobody looks at the task that was named for it")
             if state is JobState.FAIL:
                 self._i2_failures_are_true(job)
             self._i14_producers_know_the_end(job)

@@ -18,7 +18,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from kiejobs import decisions
 from kiejobs.answers import Accepted, NotSent, Outcome, Unknown
-from kiejobs.db import accounts, copies, intake, ledger, looks
+from kiejobs.db import accounts, candidates, copies, intake, ledger, looks
 from kiejobs.db.clock import clock
 from kiejobs.db.tables import jobs, outputs, submissions
 from kiejobs.decisions import change
@@ -155,7 +155,7 @@ def trust_the_callback() -> Iterator[Any]:
 
 
 def _counting(where: Callable[[Any], Any], since: Callable[[float], Any]) -> Callable[..., int]:
-    def free_creates(tx: Connection, account: str, budget: accounts.Budget) -> int:
+    def free_creates(tx: Connection, account: str, budget: accounts.Budget, standing: Any = None) -> int:
         row = tx.execute(
             select(accounts.accounts.c.paused_until, clock().label("now")).where(accounts.accounts.c.name == account)
         ).first()
@@ -280,7 +280,7 @@ def publish_without_a_row() -> Iterator[Any]:
         given = [intake.NewJob(**{**_fields(one), "id": str(uuid4())}) for one in new]
 
         def make(database: Any) -> None:
-            intake.enter(database, given, spacing_s=1.0, nudge_below=20)
+            intake.enter(database, given, spacing_s=lambda account: 1.0, nudge_below=20)
 
         self._publisher([Nudge("kiejobs.enter", {"do": make}, task_id=str(one.id)) for one in given])
         return [SimpleNamespace(job=SimpleNamespace(id=one.id), created=True) for one in given]
@@ -344,6 +344,13 @@ def success_with_the_first_output() -> Iterator[Any]:
         return change(JobState.STORING, Event.STORED, "one is enough")
 
     with patch.object(copies, "settle", settle):
+        yield
+
+
+@mutant("I2")
+def forget_the_task_named_during_the_call() -> Iterator[Any]:
+    """A job is parked for days although a callback has named its task."""
+    with patch.object(candidates, "look_now", lambda tx, job_id: None):
         yield
 
 

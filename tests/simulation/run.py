@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from kiejobs.nudge import PUMP, SWEEP, Nudge
+from kiejobs.pacing import REDELIVER_S
 from tests.simulation.actors import Beat, Fleet, People, Receiver, settings_for
 from tests.simulation.bucket import Bucket
 from tests.simulation.database import SimulatedDatabase
@@ -107,6 +108,8 @@ def _play(world: World, database: SimulatedDatabase) -> dict[str, str]:
         quiet_s += PARKED_FOR_S
 
     def at_rest() -> bool:
+        if judge.someone_is_untold() and world.now_s < bound_s + sum(REDELIVER_S):
+            return False
         if world.now_s > bound_s:
             return True
         if world.actors or fleet.broker.under_way or judge.in_line_at() is not None:

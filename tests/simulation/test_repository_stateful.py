@@ -39,8 +39,8 @@ from kiejobs.db import candidates, copies, intake, ledger, looks, orders, rescue
 from kiejobs.db.accounts import Budget
 from kiejobs.db.clock import UtcTime
 from kiejobs.db.session import Database
-from kiejobs.db.tables import Base, events, jobs, outputs, submissions
 from kiejobs.db.tables import candidates as candidate_rows
+from kiejobs.db.tables import events, jobs, metadata, outputs, submissions
 from kiejobs.decisions import Pace, after_poll, after_trouble
 from kiejobs.errors import IdempotencyConflict, NotPossible, Reason
 from kiejobs.jobs import ENDED, Claim, JobState, OutputClaim, OutputState, SubmissionState
@@ -92,7 +92,7 @@ snapshots = st.sampled_from(
 def pass_time(database: Database, seconds: float) -> None:
     """Let time pass by moving every time in every table into the past."""
     with database.write() as tx:
-        for table in Base.metadata.sorted_tables:
+        for table in metadata.sorted_tables:
             moved: dict[str, Any] = {}
             for column in table.columns:
                 if isinstance(column.type, UtcTime):
@@ -126,7 +126,7 @@ class Repository(RuleBasedStateMachine):
     def three_jobs_in_an_empty_database(self) -> None:
         """Every example begins with three jobs in line."""
         with self.database.write() as tx:
-            for table in reversed(Base.metadata.sorted_tables):
+            for table in reversed(metadata.sorted_tables):
                 tx.execute(table.delete())
         for number in range(3):
             self.enqueue(number, "a cat")
@@ -140,7 +140,7 @@ class Repository(RuleBasedStateMachine):
         new = intake.NewJob(TENANT, ACCOUNT, "z-image", "jobs", {"input": {"prompt": wish}}, idempotency_key=key)
         known = self.keys.get(key)
         try:
-            entered = intake.enter(self.database, [new], spacing_s=0.5, nudge_below=20)[0]
+            entered = intake.enter(self.database, [new], spacing_s=lambda account: 0.5, nudge_below=20)[0]
         except IdempotencyConflict:
             assert known is not None
             return
@@ -302,7 +302,7 @@ class Repository(RuleBasedStateMachine):
                 orders.adopt(self.database, job_id, task, tenant=TENANT, who="a person")
                 self.named += 1
             case "refresh":
-                orders.refresh(self.database, job_id, tenant=TENANT, who="a person")
+                orders.refresh(self.database, job_id, tenant=TENANT, who="a person", per_s=lambda account: 10.0)
             case _:
                 orders.retry(self.database, job_id, tenant=TENANT, pay=what == "pay", who="a person", why="why not")
 
@@ -310,7 +310,7 @@ class Repository(RuleBasedStateMachine):
     @rule(number=any_number)
     def a_record_confirms_the_candidate(self, number: int) -> None:
         """What the poll step does after the record agreed."""
-        named = candidates.oldest_open(self.database, self._job(number))
+        named = candidates.next_open(self.database, self._job(number), turn=0)
         if named is None or named.bound_elsewhere:
             return
         with self.database.write() as tx:
@@ -441,7 +441,10 @@ def test_any_order_of_calls_keeps_the_invariants(database: Database) -> None:
 def test_time_passes_on_both_databases(database: Database) -> None:
     """Moving every time into the past is the same as waiting."""
     intake.enter(
-        database, [intake.NewJob(TENANT, ACCOUNT, "z-image", "jobs", {"input": {}})], spacing_s=0.5, nudge_below=20
+        database,
+        [intake.NewJob(TENANT, ACCOUNT, "z-image", "jobs", {"input": {}})],
+        spacing_s=lambda account: 0.5,
+        nudge_below=20,
     )
     pass_time(database, 3600.0)
     with database.read() as tx:
@@ -455,6 +458,6 @@ def test_time_passes_on_both_databases(database: Database) -> None:
                 intake.NewJob(TENANT, ACCOUNT, "z-image", "jobs", {"input": {"n": n}}, idempotency_key="k")
                 for n in range(2)
             ],
-            spacing_s=0.5,
+            spacing_s=lambda account: 0.5,
             nudge_below=20,
         )

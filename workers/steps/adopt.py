@@ -13,7 +13,7 @@ from kiejobs.db import candidates, ledger, looks
 from kiejobs.db.candidates import Named
 from kiejobs.db.clock import clock
 from kiejobs.decisions import VISIBLE_AFTER_S
-from kiejobs.errors import KieJobsError, KieThrottled
+from kiejobs.errors import KieJobsError, KieThrottled, KieUnreadable
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.adoption import Sent, mismatch
 from kiejobs.kie.families import family
@@ -23,30 +23,44 @@ from workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 AGAIN_S = 5.0
+AGAIN_MAX_S = 600.0
+"""When a candidate that could not be decided is looked at again: soon at first, then less and less often."""
+
+UNREADABLE_FOR_S = 3 * 86400.0
+"""How long a candidate is asked for whose record Kie answers without a word of it. No answer at all never counts: Kie
+may be down, or nobody was there to ask."""
 
 
 def adopt(rt: Runtime, claim: Claim) -> bool:
     """Read the named task's record and adopt or refuse it; False where it stays open or is refused."""
-    named = candidates.oldest_open(rt.database, claim.id)
+    named = candidates.next_open(rt.database, claim.id, turn=claim.polls)
     client = rt.client(claim.account)
     if named is None or client is None:
-        return _later(rt, claim, named, AGAIN_S if named else None)
+        return _later(rt, claim, named, _again_s(named) if named else None)
     kind = family(named.family)
     try:
         snapshot, record = client.record(kind, named.task_id)
     except KieJobsError as error:
         if isinstance(error, KieThrottled):
             rt.crowd(claim.account).throttled()
+        if isinstance(error, KieUnreadable) and named.age_s >= UNREADABLE_FOR_S:
+            return _refuse(rt, claim, named, f"three days after it was named its record could not be read: {error}")
         log.info("job %s: candidate not decided yet: %s", claim.id, error)
-        return _later(rt, claim, named, AGAIN_S)
+        return _later(rt, claim, named, _again_s(named))
     if isinstance(snapshot, NotVisible) and named.age_s < VISIBLE_AFTER_S:
-        return _later(rt, claim, named, AGAIN_S)
+        return _later(rt, claim, named, _again_s(named))
     refused = _refused(rt, named, kind, record, shown=not isinstance(snapshot, NotVisible))
-    if refused is not None:
-        with rt.database.write() as tx:
-            candidates.refuse(tx, named, claim.id, why=refused, who=rt.who)
-        return _later(rt, claim, named, None)
-    return _adopted(rt, claim, named)
+    return _adopted(rt, claim, named) if refused is None else _refuse(rt, claim, named, refused)
+
+
+def _again_s(named: Named) -> float:
+    return min(max(AGAIN_S, named.newest_s / 10), AGAIN_MAX_S)
+
+
+def _refuse(rt: Runtime, claim: Claim, named: Named, why: str) -> bool:
+    with rt.database.write() as tx:
+        candidates.refuse(tx, named, claim.id, why=why, who=rt.who)
+    return _later(rt, claim, named, None)
 
 
 def _refused(rt: Runtime, named: Named, kind: Family, record: Any, *, shown: bool) -> str | None:
@@ -64,10 +78,8 @@ def _adopted(rt: Runtime, claim: Claim, named: Named) -> bool:
     task = Accepted(named.task_id)
     with rt.database.write() as tx:
         standing = ledger.settle(tx, named.submission_id, task, pace=pace, busy_s=window_s, who=rt.who)
-        if standing is None:
-            candidates.refuse(tx, named, claim.id, why="its create call was settled meanwhile", who=rt.who)
     if standing is None:
-        return _later(rt, claim, named, None)
+        return _refuse(rt, claim, named, "its create call was settled meanwhile")
     if standing.state is JobState.WAITING:
         called = named.source == candidates.CALLBACK  # then the task has ended
         in_s, by = (0.0, "callback") if called else (standing.due_in_s, "poll")

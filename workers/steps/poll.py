@@ -10,7 +10,6 @@ from kiejobs.errors import KieJobsError, KieThrottled
 from kiejobs.jobs import Claim, JobState
 from kiejobs.kie.families import family
 from kiejobs.nudge import store_nudge
-from kiejobs.pacing import look_timeout_s
 from workers.runtime import Runtime
 from workers.steps.adopt import adopt
 
@@ -25,8 +24,8 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
 
     `by` is what made the look happen now: the lane's own `poll`, a `callback`, a `sweep`.
     """
-    full_s, accounts = rt.settings.http_timeout_s, list(rt.settings.keys)
-    lasts = {"claim_s": full_s + CLAIM_MARGIN_S, "first_claim_s": look_timeout_s(0, http_timeout_s=full_s)}
+    full_s, first_s, accounts = rt.settings.http_timeout_s, rt.look_s(), list(rt.settings.keys)
+    lasts = {"claim_s": full_s + CLAIM_MARGIN_S, "first_claim_s": first_s}
     claim = looks.claim(rt.database, job_id, version, accounts=accounts, **lasts)
     if claim is None:
         rt.counts.add(counted.STALE, "poll")
@@ -43,7 +42,7 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
     if claim.state in looks.UNSURE:
         adopt(rt, claim)
         return None
-    change, record = _look(rt, claim)
+    change, record = _look(rt, claim, full_s if claim.troubles else first_s)
     if not looks.write(rt.database, claim, change, record=record, who=rt.who, by=by):
         looks.survived(rt.database, claim)
         return None
@@ -51,11 +50,10 @@ def poll(rt: Runtime, job_id: str, version: int, *, by: str = "poll") -> Change 
     return change
 
 
-def _look(rt: Runtime, claim: Claim) -> tuple[Change, Any]:
+def _look(rt: Runtime, claim: Claim, timeout_s: float) -> tuple[Change, Any]:
     client, pace = rt.client(claim.account), rt.pace(claim.account, claim.model)
     if client is None:
         return after_trouble(claim, f"this worker has no key for account {claim.account}", pace), None
-    timeout_s = look_timeout_s(claim.troubles, http_timeout_s=client.timeout_s)
     try:
         snapshot, record = client.record(family(claim.family), claim.task_id or "", timeout_s=timeout_s)
     except KieJobsError as error:

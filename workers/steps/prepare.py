@@ -12,18 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from kiejobs.db import parents, preparing
 from kiejobs.db.preparing import Preparing
-from kiejobs.db.timeline import write_change
 from kiejobs.decisions import unusable
 from kiejobs.errors import DependencyError, KieJobsError, Reason, Stopped
-from kiejobs.jobs import BY_PRODUCTS, JobState
+from kiejobs.jobs import BY_PRODUCTS
 from kiejobs.kie import uploads
 from kiejobs.kie.client import Stream
 from kiejobs.references import KeptFile, OutputOf, Reference, replaced
-from kiejobs.storage.addresses import url_refused
+from kiejobs.storage.addresses import for_strangers
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -57,9 +55,9 @@ class Address:
     until: datetime
 
 
-def prepare(rt: Runtime, job_id: str) -> bool:
+def prepare(rt: Runtime, job_id: str, version: int | None = None) -> bool:
     """Make a job's inputs ready; False where that did not work: the job is out of the line until the next try, or ended."""
-    claim = preparing.claim(rt.database, job_id, lease_s=_lease_s(rt))
+    claim = preparing.claim(rt.database, job_id, lease_s=_lease_s(rt), version=version)
     if claim is None:
         return False
     making = _Making(rt, claim)
@@ -91,8 +89,9 @@ def _lease_s(rt: Runtime) -> float:
 def _end(rt: Runtime, claim: Preparing, error: KieJobsError) -> None:
     ended = unusable(str(error), error.reason or Reason.INVALID_INPUT)
     with rt.database.write() as tx:
-        write_change(tx, claim.job_id, JobState.QUEUED, ended, who=rt.who, version=claim.version)
-    rt.tell(claim.job_id)
+        over = preparing.end(tx, claim, ended, who=rt.who)
+    if over:
+        rt.tell(claim.job_id)
 
 
 class _Making:
@@ -143,7 +142,7 @@ class _Making:
             raise NoKey(f"this worker has no key for account {self.claim.account}")
         extension = key.rsplit(".", 1)[-1]
         with self.rt.store.read(key) as content:
-            link = _public(self.rt.store.link(key, LINK_S))
+            link = for_strangers(self.rt.store.link(key, LINK_S))
             if link and len(content) > uploads.FETCH_BYTES:
                 return Address(link, self.claim.now + timedelta(seconds=LINK_S))
             url = uploads.fetch(client, link, extension=extension, timeout_s=timeout_s) if link else None
@@ -179,13 +178,6 @@ class NoSuchOutput(KieJobsError):
 
 class NoKey(DependencyError):
     """This process cannot upload for the account."""
-
-
-def _public(link: str | None) -> str | None:
-    """Return a link that Kie can follow; None for one that leads into a network of our own."""
-    host = urlsplit(link).hostname if link else None
-    reachable = link and link.startswith("https://") and "." in (host or "") and url_refused(link) is None
-    return link if reachable else None
 
 
 def _results(rows: list[Any]) -> list[Any]:

@@ -61,7 +61,7 @@ def submit(rt: Runtime, job_id: str) -> Outcome | None:
     try:
         intent = _begin(rt, job_id, account, START_WITHIN_S + (slow_s or rt.settings.http_timeout_s))
         if isinstance(intent, ledger.Unprepared):
-            return _make_ready(rt, job_id)
+            return _make_ready(rt, job_id, intent.version)
         if isinstance(intent, ledger.Declined):
             return None
         send = partial(_send, rt, client, intent, rt.monotonic())
@@ -90,7 +90,7 @@ def _ready(rt: Runtime, job_id: str) -> tuple[KieClient, str, float | None] | No
             log.warning("job %s stays in line: %s", job_id, error)
             return None
         rt.callback_url(job_id)  # whatever it needs is there, before an intent is written
-        may = ledger.may_be_sent(tx, job_id, seen.account, seen.line_at, rt.budget(seen.account))
+        may = ledger.may_be_sent(tx, seen, rt.budget(seen.account), seen)
         return (client, seen.account, slow_s) if may else None
 
 
@@ -119,13 +119,13 @@ def _begin(rt: Runtime, job_id: str, account: str, deadline_s: float) -> ledger.
         return ledger.begin(tx, job_id, account, budget, deadline_s=deadline_s, who=rt.who, caps=caps)
 
 
-def _make_ready(rt: Runtime, job_id: str) -> Outcome | None:
+def _make_ready(rt: Runtime, job_id: str, version: int) -> Outcome | None:
     """Make a job's inputs ready, which may take minutes, and go on with it from the place in line that it keeps."""
     if rt.aside is None:
-        return submit(rt, job_id) if prepare(rt, job_id) else None
+        return submit(rt, job_id) if prepare(rt, job_id, version) else None
 
     def ready() -> None:
-        if prepare(rt, job_id):
+        if prepare(rt, job_id, version):
             rt.publish([create_nudge(job_id)])
 
     if not rt.aside.take():

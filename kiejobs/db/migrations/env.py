@@ -2,10 +2,8 @@
 
 from alembic import context
 
-from kiejobs.db.tables import Base
+from kiejobs.db.tables import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
-)
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()
