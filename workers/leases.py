@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kiejobs.db import copies
 from kiejobs.errors import KieJobsError, Stopped
 from kiejobs.jobs import OutputClaim
+from kiejobs.storage.transfer import longest_s
 
 if TYPE_CHECKING:
     from workers.runtime import Runtime
@@ -26,20 +27,25 @@ GRACE_S = 60.0
 class Lease:
     """One running copy's hold on its output."""
 
-    def __init__(self, claim: OutputClaim, until: float, renew: Callable[["Lease"], None]) -> None:
+    def __init__(self, claim: OutputClaim, began: float, deadline_s: float, renew: Callable[["Lease"], None]) -> None:
         self.claim = claim
         self._renew = renew
-        self.until = until
+        self._began, self._deadline_s = began, deadline_s
         self.lost = False
         self.received_bytes = 0
         self.expected_bytes: int | None = None
+
+    @property
+    def until(self) -> float:
+        """When the lease ends for good: a little after the copy's own deadline."""
+        return self._began + longest_s(self._deadline_s, self.expected_bytes) + GRACE_S
 
     def progress(self, received_bytes: int) -> None:
         """Remember how far the copy is; the next beat writes it down."""
         self.received_bytes = received_bytes
 
     def expects(self, expected_bytes: int) -> None:
-        """Remember how long the copy is."""
+        """Remember how many bytes the copy has; a large one may take longer."""
         self.expected_bytes = expected_bytes
 
     def confirm(self) -> None:
@@ -61,9 +67,7 @@ class Leases:
     @contextmanager
     def keep(self, claim: OutputClaim) -> Iterator[Lease]:
         """Keep a claim's lease while the block runs."""
-        lease = Lease(
-            claim, self._runtime.monotonic() + self._runtime.settings.download_timeout_s + GRACE_S, self._renew
-        )
+        lease = Lease(claim, self._runtime.monotonic(), self._runtime.settings.download_timeout_s, self._renew)
         with self._lock:
             self._running.add(lease)
             if self._thread is None or not self._thread.is_alive():
@@ -90,6 +94,8 @@ class Leases:
                 self._renew(lease)
             except KieJobsError as error:
                 log.warning("lease of %s.%s not renewed: %s", lease.claim.job_id, lease.claim.index, error)
+            except Exception:  # one lease's trouble must not end the heartbeat of all
+                log.exception("lease of %s.%s not renewed", lease.claim.job_id, lease.claim.index)
 
     def _renew(self, lease: Lease) -> None:
         if self._runtime.monotonic() > lease.until:

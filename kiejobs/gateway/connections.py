@@ -33,6 +33,7 @@ class Connection(H11Protocol):
     head_within_s = HEAD_WITHIN_S
     idle_s = IDLE_S
     _hang_up: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the first request has to come soon."""
@@ -50,10 +51,26 @@ class Connection(H11Protocol):
         self._wait(self.idle_s)
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        """Wait until what was answered is read, but not for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.idle_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: enough of it was read."""
+        self._read_at_last()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._wait(None)
+        self._read_at_last()
         super().connection_lost(exc)
+
+    def _read_at_last(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _wait(self, within_s: float | None) -> None:
         if self._hang_up is not None:

@@ -102,11 +102,20 @@ def _refuse_strangers(headers: Headers, method: str) -> None:
             remedy="Call it as 127.0.0.1 or localhost, or set KIEJOBS_GATEWAY_KEYS.",
         )
     origin = headers.get("origin")
-    if method not in _SAFE and origin is not None and urlsplit(origin).netloc != host:
+    if method not in _SAFE and origin is not None and host_of(origin) != host:
         raise Forbidden(
             "the gateway has no keys, so no page of another origin may change anything",
             remedy="Call it from a server, or set KIEJOBS_GATEWAY_KEYS.",
         )
+
+
+def host_of(origin: str) -> str | None:
+    """Return the host, with its port, that an `Origin` names; None where it is no web page's."""
+    try:
+        split = urlsplit(origin)
+    except ValueError:
+        return None
+    return split.netloc if split.scheme in ("http", "https") else None
 
 
 def is_loopback(host: str) -> bool:

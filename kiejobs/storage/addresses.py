@@ -1,7 +1,7 @@
 """Which addresses and URLs kiejobs refuses to dial or to hand on. Pure: no name is resolved here.
 
-The standard library's `is_global` lets through a number of ranges that reach a machine's own network (NAT64, 6to4,
-site-local, IPv4-compatible addresses, multicast), so they are listed by hand. A check of the text of a URL is a
+The standard library's `is_global` lets through a number of ranges that reach a machine's own network (6to4, site-local,
+local NAT64, IPv4-compatible addresses, multicast), so they are listed by hand. A check of the text of a URL is a
 courtesy to the caller and no guard: names can resolve to anything. The guard is `egress`, when it dials.
 """
 
@@ -16,10 +16,10 @@ _REFUSED = tuple(
     (ipaddress.ip_network(network), why)
     for network, why in (
         ("100.64.0.0/10", "shared address space of a provider"),
+        ("192.0.0.0/24", "protocol assignments, and Oracle's metadata service"),
         ("168.63.129.16/32", "Azure's host service"),
         ("192.88.99.0/24", "6to4 relay"),
         ("::/96", "IPv4-compatible address"),
-        ("64:ff9b::/96", "NAT64: leads to an IPv4 address"),
         ("64:ff9b:1::/48", "NAT64: leads to an IPv4 address"),
         ("2001:20::/28", "ORCHID: not routable"),
         ("2002::/16", "6to4: leads to an IPv4 address"),
@@ -28,6 +28,8 @@ _REFUSED = tuple(
         ("fec0::/10", "site-local"),
     )
 )
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""What DNS64 makes of public IPv4 addresses, in networks that have IPv6 alone: RFC 6052, 2.1."""
 # In this order: the first that is true names the reason.
 _KINDS = ("loopback", "unspecified", "multicast", "link_local", "reserved")
 # Names that only mean something on this machine or in its network (RFC 6761, RFC 6762, ICANN's `internal`).
@@ -57,7 +59,7 @@ def url_refused(url: str, allow: frozenset[tuple[str, int]] = frozenset()) -> st
     plain = unicodedata.normalize("NFKC", unquote(host)).replace("。", ".").rstrip(".")
     if plain in _LOCAL_NAMES or plain.rpartition(".")[2] in _LOCAL_NAMES:
         return f"{host} is a name of this machine or its network"
-    address = _literal(plain)
+    address = literal(plain)
     reason = _reason(address) if address else None
     return f"{host} is the address {address}: {reason}" if reason else None
 
@@ -85,6 +87,15 @@ def port_of(split: SplitResult) -> int:
     return split.port if split.port is not None else (443 if split.scheme == "https" else 80)
 
 
+def how_to_allow(url: str) -> str:
+    """Say what allows a URL that was refused for its host; empty for one whose form is wrong, which nothing allows."""
+    split = parse_url(url)
+    if isinstance(split, str):
+        return ""
+    host = f"[{split.hostname}]" if ":" in (split.hostname or "") else split.hostname
+    return f"If this address is meant, add {host}:{port_of(split)} to KIEJOBS_EGRESS_ALLOW where kiejobs runs."
+
+
 def shown(url: str) -> str:
     """A URL as messages may show it: no query, which may hold a signature, no user name, at most 120 characters."""
     try:
@@ -96,7 +107,7 @@ def shown(url: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text[:120])
 
 
-def _literal(host: str) -> IPv4Address | IPv6Address | None:
+def literal(host: str) -> IPv4Address | IPv6Address | None:
     """Read a host as the C library does: also `127.1`, `2130706433`, `0x7f.1` and `017700000001` are addresses."""
     try:
         return ipaddress.ip_address(host)
@@ -109,8 +120,8 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _reason(address: IPv4Address | IPv6Address) -> str | None:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        address = _inner(address)
     for kind in _KINDS:
         if getattr(address, f"is_{kind}"):
             return kind.replace("_", "-")
@@ -118,3 +129,17 @@ def _reason(address: IPv4Address | IPv6Address) -> str | None:
         if address in network:
             return why
     return None if address.is_global else "private or not public"
+
+
+def _inner(address: IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that a mapped one, or one of NAT64's well-known prefix, leads to; else the address itself."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address
+
+
+def for_strangers(link: str | None) -> str | None:
+    """Return a link that Kie and a customer's browser can follow; None for one that leads into a network of our own."""
+    host = urlsplit(link).hostname if link else None
+    reachable = link and link.startswith("https://") and "." in (host or "") and url_refused(link) is None
+    return link if reachable else None

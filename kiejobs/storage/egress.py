@@ -2,7 +2,8 @@
 
 A name is resolved once, all its addresses must be public, and one of exactly these is dialled; so a name that changes
 its answer, a redirect, or an odd spelling of 127.0.0.1 reaches nothing. No proxy, `.netrc` or cookie of the environment
-is used. Exceptions are exact (host, port) pairs as written in the URL. Refusals are `EgressRefused`.
+is used. Exceptions are exact (host, port) pairs as written in the URL. Refusals are `EgressRefused`; of a name, whose
+answer another network or another day may change, `NameRefused`.
 """
 
 import io
@@ -22,8 +23,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-from kiejobs.errors import EgressRefused, SourceUnavailable
-from kiejobs.storage.addresses import address_refused, parse_url, shown, url_refused
+from kiejobs.errors import EgressRefused, NameRefused, SourceUnavailable
+from kiejobs.storage.addresses import address_refused, literal, parse_url, shown, url_refused
 from kiejobs.tls import OneContext
 
 __all__ = ["GuardedSession", "address_refused", "guarded_session", "shown", "surplus", "url_refused"]
@@ -213,7 +214,8 @@ class _Guarded(HTTPConnection):
             for address in addresses:
                 reason = address_refused(address)
                 if reason:
-                    raise EgressRefused(f"{host}:{self.port} is at {address}, which is never dialled: {reason}")
+                    refusal = EgressRefused if literal(host) else NameRefused
+                    raise refusal(f"{host}:{self.port} is at {address}, which is never dialled: {reason}")
         return self._dialled(addresses)
 
     def _resolved(self, host: str) -> list[str]:

@@ -47,8 +47,8 @@ class Place:
 def open_place(url: str, *, endpoint_url: str | None = None, access: Mapping[str, str] | None = None) -> Place:
     """Open a storage URL; `endpoint_url` is the address of an S3-compatible server.
 
-    `access` may hold S3's `access_key_id`, `secret_access_key`, `session_token` and `region`; what it does not hold is
-    looked for in the environment.
+    `access` may hold S3's `access_key_id`, `secret_access_key`, `session_token`, `region` and
+    `virtual_hosted_style_request`; what it does not hold of the first four is looked for in the environment.
     """
     if not _SCHEME.match(url):
         return _folder(Path(url).expanduser().absolute())
@@ -92,7 +92,7 @@ def _s3_config(bucket: str, endpoint_url: str | None) -> "S3Config":
     # Signing a part means hashing it a second time, a third of a copy's CPU. TLS already protects it; so does never
     # leaving this machine.
     if not endpoint_url:
-        return {"unsigned_payload": True}
+        return {"unsigned_payload": True, "virtual_hosted_style_request": False}
     split = urlsplit(endpoint_url)
     if split.scheme.lower() not in ("http", "https") or not split.hostname:
         raise SettingsError(

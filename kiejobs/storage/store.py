@@ -169,49 +169,69 @@ class Store:
         safe_key = checked_key(key)
         if first < 0 or (end is not None and end <= first):
             raise ValueError(f"{first} to {end} is no range of bytes")
-        if first == 0 and end is None:
-            return self._reading(key, self._get(safe_key))
-        there = self.head(key)
-        if there is None:
-            raise self._missing(key)
-        if first >= there.size_bytes:
-            raise ValueError(f"{key} has {there.size_bytes} bytes, there is none at {first}")
-        end = min(end or there.size_bytes, there.size_bytes)
-        try:
-            return self._reading(key, self._get(safe_key, {"range": (first, end)}))
-        except _NotPartial:
-            return self._reading(key, self._get(safe_key), first, end)
-
-    def _get(self, key: str, options: "GetOptions | None" = None) -> Any:
         with self._faults():
-            try:
-                return obstore.get(self._store, key, options=options)
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error) or (self._folder and not self._folder.is_dir()):
-                    raise
-                raise self._missing(key) from None
-            except BaseError as error:
-                # Some servers know no parts (rclone's is one): then the whole is read and cut.
-                if options and "non-partial response" in str(error):
-                    raise _NotPartial("parts of objects are not served") from None
-                raise
-
-    def _missing(self, key: str) -> ObjectMissing:
-        return ObjectMissing(f"{self.location(key)} is not there")
-
-    def _reading(self, key: str, answer: Any, first: int | None = None, end: int | None = None) -> Reading:
-        """Wrap an answer; with a range of its own, only that part of the whole answer is read."""
-        begins, ends = answer.range
-        stream = self._pieces(answer.stream(_READ_BYTES))
+            there = self._get(safe_key, {"head": True})
+        size_bytes, etag = there.meta["size"], there.meta.get("e_tag")
+        if first >= size_bytes and not first == size_bytes == 0:
+            raise ValueError(f"{key} has {size_bytes} bytes, there is none at {first}")
+        end = min(end or size_bytes, size_bytes)
         return Reading(
             key,
-            stream if first is None or end is None else cut(stream, first, end),
-            size_bytes=answer.meta["size"],
-            first=begins if first is None else first,
-            end=ends if end is None else end,
-            media_type=answer.attributes.get("Content-Type"),
-            etag=answer.meta.get("e_tag"),
+            self._parts(safe_key, first, end, etag),
+            size_bytes=size_bytes,
+            first=first,
+            end=end,
+            media_type=there.attributes.get("Content-Type"),
+            etag=etag,
         )
+
+    def part(self, whole: Reading, first: int, end: int) -> Reading:
+        """Open the bytes from `first` up to but not including `end` of an object that is open; no request is made."""
+        return Reading(
+            whole.key,
+            self._parts(checked_key(whole.key), first, end, whole.etag),
+            size_bytes=whole.size_bytes,
+            first=first,
+            end=end,
+            media_type=whole.media_type,
+            etag=whole.etag,
+        )
+
+    def _parts(self, key: str, first: int, end: int, etag: str | None) -> Iterator[bytes]:
+        """Yield a range part by part, each by a request of its own.
+
+        The library's timeout is for a whole answer: a long one, or one whose reader is slow, would be cut off.
+        """
+        same: GetOptions = {"if_match": etag} if etag else {}
+        for at in range(first, end, _READ_BYTES):
+            try:
+                with self._faults():
+                    part = bytes(self._get(key, {**same, "range": (at, min(at + _READ_BYTES, end))}).bytes())
+            except _NotPartial:
+                yield from self._whole(key, same, at, end)
+                return
+            yield part
+
+    def _whole(self, key: str, options: "GetOptions", first: int, end: int) -> Iterator[bytes]:
+        """Yield a range of what is read as a whole, from a server that knows no parts."""
+        with self._faults():
+            stream = self._get(key, options).stream(_READ_BYTES)
+            yield from cut((bytes(piece) for piece in stream), first, end)
+
+    def _get(self, key: str, options: "GetOptions") -> Any:
+        try:
+            return obstore.get(self._store, key, options=options)
+        except FileNotFoundError as error:
+            if "head" in options:  # an answer without a body does not tell a missing bucket from a missing object
+                return self._get(key, {"range": (0, 1)})
+            if "NoSuchBucket" in str(error) or (self._folder and not self._folder.is_dir()):
+                raise
+            raise ObjectMissing(f"{self.location(key)} is not there") from None
+        except BaseError as error:
+            # Some servers know no parts (rclone's is one): then the whole is read and cut.
+            if "non-partial response" in str(error):
+                raise _NotPartial("parts of objects are not served") from None
+            raise
 
     def delete(self, key: str) -> None:
         """Remove the object under a key; there being none is no error."""
@@ -257,11 +277,6 @@ class Store:
         """Say for a person where the object is: `s3://bucket/prefix/key`, or the path of the file."""
         return f"{self._shown}/{checked_key(key)}"
 
-    def _pieces(self, stream: Iterator[Any]) -> Iterator[bytes]:
-        with self._faults():
-            for piece in stream:
-                yield bytes(piece)
-
     @contextmanager
     def _faults(self, source: "_Source | None" = None) -> Iterator[None]:
         """Let no exception of the store's library out. One of the source's own goes on as it is."""
@@ -272,6 +287,12 @@ class Store:
                 raise storage_fault(error, self._shown) from None
         if source is not None and source.failure is not None:
             raise source.failure
+
+
+def _handed_over(chunks: list[bytes]) -> Iterator[bytes]:
+    """Yield each and let go of it; `chain` keeps what it was given to its own end, two parts for a whole upload."""
+    while chunks:
+        yield chunks.pop(0)
 
 
 class _NotPartial(KieJobsError):
@@ -290,7 +311,7 @@ class _Source:
         guarded = self._guarded()
         first = next(guarded, b"")
         second = next(guarded, None)
-        return first if second is None else chain((first, second), guarded)
+        return first if second is None else chain(_handed_over([first, second]), guarded)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._guarded()

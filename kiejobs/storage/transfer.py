@@ -32,15 +32,23 @@ from kiejobs.storage.media import HEAD_BYTES, MediaType, sniff
 from kiejobs.storage.resume import Resumable
 from kiejobs.storage.store import PART_BYTES, Store
 
-_EXPIRED: Final = frozenset({401, 403, 404, 410})
+_EXPIRED: Final = frozenset({400, 401, 403, 404, 410})
+"""400 is what S3 and Google answer to a token that has expired."""
 _EVIDENCE_BYTES: Final = 80
 _MAX_BYTES_OF: Final = {"image": 256 * 1024**2, "audio": 1024**3, "text": 64 * 1024**2}
 """Far more than any model makes; a video is bounded by the setting alone."""
 _LEAST_BYTES_PER_S: Final = 32 * 1024
 _PART_S: Final = PART_BYTES / _LEAST_BYTES_PER_S
 """The longest that a part may take to come, however steadily its bytes drip."""
+_STEADY_BYTES_PER_S: Final = 1024**2
+"""A file that comes at this rate is never ended for being large."""
 MAX_RESUMES: Final = 5
 """How often one copy goes on over a new connection before it is begun anew, later."""
+
+
+def longest_s(deadline_s: float, declared_bytes: int | None) -> float:
+    """Return how long a copy may take: `deadline_s`, and more where the file is so large that 1 MiB/s takes longer."""
+    return max(deadline_s, (declared_bytes or 0) / _STEADY_BYTES_PER_S)
 
 
 @dataclass(frozen=True)
@@ -70,11 +78,11 @@ def copy(
 ) -> Stored:
     """Copy the file behind a URL into the store, under the key that `key_for` makes from what the bytes are.
 
-    `deadline_s` bounds the whole copy; it and `keep_going` are looked at before every read. `progress` is told the
-    bytes so far, `expects` how many the source says there are, where it does. `confirm` is called once the file is whole
-    and before it becomes visible; by raising it prevents that. A connection that breaks is taken up again where the
-    server allows it. Raises SourceExpired, SourceUnavailable, Incomplete, SourceRefused, EgressRefused, Stopped or
-    StorageUnavailable; the key then holds what it held before.
+    `deadline_s` bounds the whole copy, as `longest_s` says; it and `keep_going` are looked at before every read.
+    `progress` is told the bytes so far, `expects` how many the source says there are, where it does. `confirm` is called
+    once the file is whole and before it becomes visible; by raising it prevents that. A connection that breaks is taken
+    up again where the server allows it. Raises SourceExpired, SourceUnavailable, Incomplete, SourceRefused,
+    EgressRefused, Stopped or StorageUnavailable; the key then holds what it held before.
     """
     watch = _Watch(deadline_s, keep_going, monotonic)
 
@@ -83,6 +91,7 @@ def copy(
 
     with closing(_Source(fetch, max_bytes, watch, progress)) as source:
         if source.declared_bytes is not None:
+            watch.deadline_s = longest_s(deadline_s, source.declared_bytes)
             expects(source.declared_bytes)
         media = source.identify(allowed_kinds)
         key = key_for(media)
@@ -90,33 +99,41 @@ def copy(
     return _confirmed(store, Stored(key, media, source.size_bytes, source.sha256))
 
 
+_RAISE_IT: Final = "Raise KIEJOBS_DOWNLOAD_TIMEOUT_S, or run fewer copies at once."
+
+
 class _Watch:
     """Ends a copy that is no longer wanted, or takes too long, by raising from wherever it is called."""
 
     def __init__(self, deadline_s: float, keep_going: Callable[[], bool], monotonic: Callable[[], float]) -> None:
         self._keep_going, self._monotonic = keep_going, monotonic
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._start = self._part_start = monotonic()
         self._storing_s = 0.0
+        self._parts = 0
         self._handed_over: float | None = None
 
     def __call__(self) -> None:
         now = self._monotonic()
-        if now - self._start <= self._deadline_s:
+        if now - self._start <= self.deadline_s:
             if not self._keep_going():
                 raise Stopped("the copy was given up, its worker stops or lost its lease")
-            if now - self._part_start > min(_PART_S, self._deadline_s):
+            if now - self._part_start > min(_PART_S, self.deadline_s):
                 least = f"{_LEAST_BYTES_PER_S // 1024} KiB"
                 raise SourceUnavailable(f"the source is too slow: it sends less than {least} in a second")
             return
         # Before the lease, which ends soon after the deadline: else a copy that hung would be nobody's fault, and be
         # begun again at once, for ever. The storage's slowness is not charged to the source.
-        if self._storing_s > self._deadline_s / 2:
-            raise StorageUnavailable(f"the storage was too slow: the copy did not end within {self._deadline_s:g} s")
-        raise SourceUnavailable(f"the source is too slow: the copy did not end within {self._deadline_s:g} s")
+        late = f"too slow: the copy did not end within {self.deadline_s:g} s"
+        if self._storing_s > self.deadline_s / 2:
+            raise StorageUnavailable(f"the storage was {late}")
+        if self._parts > 1:  # each of the earlier ones came in its time
+            raise SourceUnavailable(f"the source is {late}, though bytes kept coming; {_RAISE_IT}", remedy=_RAISE_IT)
+        raise SourceUnavailable(f"the source is {late}")
 
     def part(self) -> None:
         """The next part is read from now on, and must come at the least rate."""
+        self._parts += 1
         self._part_start = self._monotonic()
 
     def hand_over(self) -> None:

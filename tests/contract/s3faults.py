@@ -28,6 +28,8 @@ class Relay:
     server: http.server.ThreadingHTTPServer
     fault: str | None = None
     asked: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    """The headers of each request."""
     going_on: threading.Event = field(default_factory=threading.Event)
     """What a slow server waits for before it answers."""
 
@@ -44,6 +46,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         fault = self.relay.fault
         self.relay.asked.append(f"{self.command} {self.path}")
+        self.relay.told.append(str(self.headers))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if fault == "down":
             self.close_connection = True

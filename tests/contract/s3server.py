@@ -27,6 +27,8 @@ class S3Server:
     secret_key: str
     folder: Path
     pid: int
+    proxy_url: str | None = None
+    """Where the server is reached, if not at its endpoint."""
 
     @property
     def url(self) -> str:
@@ -36,11 +38,12 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         """The names by which S3 clients find the credentials."""
-        return {
+        key = {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": "us-east-1",
         }
+        return {**key, "http_proxy": self.proxy_url} if self.proxy_url else key
 
 
 def rclone() -> str | None:
@@ -55,13 +58,15 @@ def missing() -> str | None:
 
 
 @contextmanager
-def s3_server(folder: Path, *, bucket: str = "media", options: Sequence[str] = ()) -> Iterator[S3Server]:
+def s3_server(
+    folder: Path, *, bucket: str = "media", secret_key: str = "secretsecret", options: Sequence[str] = ()
+) -> Iterator[S3Server]:
     """Serve `folder` as S3 with one bucket in it, on a free port of the loopback interface, while the block runs."""
     binary = rclone()
     if binary is None:
         raise RuntimeError(missing())
     (folder / bucket).mkdir(parents=True, exist_ok=True)
-    access_key, secret_key = "access-key", "secretsecret"  # rclone refuses keys shorter than 8 characters
+    access_key = "access-key"  # rclone refuses keys shorter than 8 characters
     port = _free_port()
     command = [binary, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", "/dev/null"]
     command += ["--auth-key", f"{access_key},{secret_key}", "--vfs-cache-mode", "off", *options]

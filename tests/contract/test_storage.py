@@ -10,7 +10,7 @@ import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from kiejobs.errors import Incomplete, InvalidInput, ObjectMissing, SettingsErro
 from kiejobs.settings import Settings
 from kiejobs.storage.keys import disposition
 from kiejobs.storage.store import PART_BYTES, Store, StoredObject
+from tests import support
 from tests.contract.s3faults import relay
 from tests.contract.s3server import S3Server, missing, s3_server
 from tests.unit.test_storage_recipes import BLOCKS
@@ -41,7 +42,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One S3 server for the module."""
     reason = missing()
     if reason:
-        pytest.skip(reason)
+        support.missing(reason)
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -59,18 +60,34 @@ class Opened:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="module")
+def host_style(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server that finds the bucket in the host's name, reached as if it were a proxy: the name is in no DNS."""
+    reason = missing()
+    if reason:
+        support.missing(reason)
+    options = ["--force-path-style=false"]
+    with s3_server(tmp_path_factory.mktemp("s3-host"), options=options) as server:
+        yield replace(server, endpoint_url="http://media.s3.test", proxy_url=server.endpoint_url)
+
+
+@pytest.fixture(params=["folder", "s3", "host_style"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """The same store twice: as a folder, and as a prefix of its own in a bucket."""
+    """The same store three times: as a folder, and as a prefix of its own in a bucket, in path style and in host style."""
     forget_credentials(monkeypatch)
     if request.param == "folder":
         return Opened(Store.open(str(tmp_path / "media")), tmp_path / "media", keeps_types=False)
-    server: S3Server = request.getfixturevalue("s3")
+    server: S3Server = request.getfixturevalue(request.param)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     prefix = f"run-{tmp_path.name}"
     store = Store.open(f"{server.url}/{prefix}", endpoint_url=server.endpoint_url)
     return Opened(store, server.folder / server.bucket / prefix, keeps_types=True)
+
+
+def visit(link: str) -> Any:
+    """Follow a link as its reader would, by the proxy that is in force now (`urlopen` remembers its first one)."""
+    return urllib.request.build_opener().open(link)
 
 
 def put(opened: Opened, *chunks: bytes) -> None:
@@ -280,7 +297,7 @@ def test_memory_stays_flat_while_a_large_stream_is_stored(opened: Opened) -> Non
     opened.store.put(KEY, stream(), media_type="video/mp4")
     traced = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert traced < 7 * PART_BYTES
+    assert traced < 4.5 * PART_BYTES, "two on their way, one that waits, one being made"
     assert highest - before < 7 * PART_BYTES
     stored = hashlib.sha256()
     for piece in opened.store.read(KEY):
@@ -358,11 +375,11 @@ def test_a_signed_link_gives_the_object_to_whoever_has_it(opened: Opened) -> Non
         assert link is None
         return
     assert link is not None
-    with urllib.request.urlopen(link) as answer:
+    with visit(link) as answer:
         assert answer.read() == b"for you"
         assert answer.headers["Content-Type"] == "video/mp4"
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(link.replace("Signature=", "Signature=0"))
+        visit(link.replace("Signature=", "Signature=0"))
 
 
 def test_a_bucket_that_is_read_without_a_key_to_sign_with_gives_no_links(
@@ -402,10 +419,26 @@ def test_a_recipe_with_an_endpoint_works_against_a_server_that_checks_signatures
         assert store.read(key).read() == content
         link = store.link(key, 60)
         assert link is not None
-        with urllib.request.urlopen(link) as answer:
+        with visit(link) as answer:
             assert answer.read() == content
     store.delete(key)
     assert store.head(key) is None
+
+
+def test_a_long_object_is_read_by_many_requests_and_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's timeout is for a whole answer, however slow its reader; what is replaced meanwhile is not mixed."""
+    asked: list[Any] = []
+    get = obstore.get
+    monkeypatch.setattr(obstore, "get", lambda *given, **more: asked.append(more["options"]) or get(*given, **more))
+    store = Store.open("memory:///")
+    store.put(KEY, iter([bytes(range(256)) * 10_000]), media_type="image/png")
+    assert store.read(KEY).read() == bytes(range(256)) * 10_000
+    assert [one.get("range") for one in asked] == [None, (0, 2**20), (2**20, 2**21), (2**21, 2_560_000)]
+    pieces = iter(store.read(KEY))
+    next(pieces)
+    store.put(KEY, iter([b"another" * 400_000]), media_type="image/png")
+    with pytest.raises(StorageUnavailable):
+        list(pieces)
 
 
 # How each store says that it cannot be used: one line, a remedy, and soon.
@@ -429,6 +462,15 @@ def keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return s3
+
+
+def test_reading_tells_a_missing_bucket_from_a_missing_object(keys: S3Server) -> None:
+    """The one is waited for, the other ends a job."""
+    gone = Store.open("s3://nobodys-bucket", endpoint_url=keys.endpoint_url)
+    with pytest.raises(StorageUnavailable, match="the bucket does not exist"):
+        gone.read(KEY)
+    with pytest.raises(ObjectMissing):
+        Store.open(keys.url, endpoint_url=keys.endpoint_url).read("default/nothing.png")
 
 
 def test_a_missing_bucket_is_named(keys: S3Server) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from kiejobs.db import copies, looks, reads, rescue
 from kiejobs.db.session import Database
 from kiejobs.db.tables import outputs
 from kiejobs.decisions import after_poll
-from kiejobs.errors import Reason, Stopped, StorageUnavailable
+from kiejobs.errors import KieUnreadable, Reason, Stopped, StorageUnavailable
 from kiejobs.jobs import BY_PRODUCTS, JobState, OutputState
 from kiejobs.nudge import STORE, store_nudge
 from kiejobs.producer import KieJobs
@@ -212,6 +213,8 @@ def test_broken_bytes_raise_no_alert_of_a_dead_link(simulator: Simulator, rt: Ru
     """Kie's own fault, and no loss of ours."""
     job_id = sent(rt, simulator, "[[html-result]]")
     work(rt)
+    age(rt.database, job_id, 91)  # the third try is the sweep's
+    store(rt, job_id, 0)
     assert job_row(rt.database, job_id).reason == Reason.RESULT_INVALID
     assert "alert" not in events_of(rt.database, job_id)
 
@@ -261,13 +264,36 @@ def test_a_worker_that_died_between_upload_and_row_leaves_one_copy(simulator: Si
     assert alarms_of(rt.database, job_id) == []
 
 
+def test_a_name_that_leads_to_a_private_address_costs_no_result(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DNS of ours answers wrongly for an hour: the job waits, somebody is told once, whatever address it says."""
+    real, asked = socket.getaddrinfo, []
+
+    def resolve(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != "cdn.example":
+            return real(host, *args, **kwargs)
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"10.0.0.{len(asked)}", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    made = storing(rt.database, dies_in_s=None, url="http://cdn.example/a.png")
+    for _ in range(3):
+        store(rt, made.id, 0)
+        age(rt.database, made.id, 601)
+    (row,) = outputs_of(rt.database, made.id)
+    assert (states(rt, made.id), row.state, row.attempts) == ([JobState.STORING], OutputState.PENDING, 3)
+    assert "cdn.example:80 is at 10.0.0.3" in row.error
+    assert events_of(rt.database, made.id).count("alert") == 1
+
+
 class Renewing:
     """A Kie that gives links as a test wants it, and a file server that knows which are alive."""
 
     def __init__(self, rt: Runtime, address: str) -> None:
         self.address, self.alive, self.fetched = address, set[str](), list[str]()
         self.listed, self.fresh = "first", list[str]()
+        self.answers = 404
         self.asked: list[str] = []
+        self.readable = True
         rt._clients["default"] = self  # type: ignore[assignment]
 
     def url(self, name: str) -> str:
@@ -275,6 +301,8 @@ class Renewing:
 
     def record(self, family: Any, task_id: str) -> tuple[Finished, Any]:
         self.asked.append("record")
+        if not self.readable:
+            raise KieUnreadable("Kie answered 500: no record today")
         return Finished((Result("result", url=self.url(self.listed)),)), None
 
     def fresh_link(self, family: Any, task_id: str, url: str) -> str | None:
@@ -292,13 +320,13 @@ class Renewing:
 
 @pytest.fixture
 def kie(rt: Runtime) -> Iterator[Renewing]:
-    """Links behind which a server answers 404, until a test says that they live."""
+    """Links behind which a server answers 404, or as a test says, until it says that they live."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.fetched.append(self.path)
             body = PNG if self.path in made.alive else b""
-            self.send_response(200 if body else 404)
+            self.send_response(200 if body else made.answers)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -349,6 +377,39 @@ def test_a_record_that_lists_other_things_now_names_no_link(rt: Runtime, kie: Re
     kie.next_try(rt, made.id)
     kie.listed, kie.fresh, kie.alive = "another", ["fresh"], {"/another.png", "/fresh.png"}
     assert kie.next_try(rt, made.id) == ["fresh"]
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_kie_from_being_asked_for_a_fresh_link(
+    rt: Runtime, kie: Renewing
+) -> None:
+    """The two calls fail apart; a Kie that throttles is left alone."""
+    made = storing(rt.database, dies_in_s=None, url=kie.url("first"))
+    kie.next_try(rt, made.id)
+    kie.readable, kie.fresh, kie.alive = False, ["fresh"], {"/fresh.png"}
+    assert kie.next_try(rt, made.id) == ["fresh"]
+    assert kie.asked == ["record", "fresh for first.png"]
+    assert states(rt, made.id) == [JobState.SUCCESS]
+
+
+def test_a_link_whose_server_answers_500_for_ever_is_renewed(rt: Runtime, kie: Renewing) -> None:
+    """After its third failure, from the record and then by download-url; else the result would be lost without a word."""
+    made = storing(rt.database, dies_in_s=None, url=kie.url("first"))
+    kie.answers, kie.fresh, kie.alive = 500, ["fresh"], {"/fresh.png"}
+    assert [kie.next_try(rt, made.id) for _ in range(3)] == [["first"]] * 3
+    assert kie.asked == []
+    assert kie.next_try(rt, made.id) == ["fresh"]
+    assert kie.asked == ["record", "fresh for first.png"]
+    assert states(rt, made.id) == [JobState.SUCCESS]
+
+
+def test_a_result_is_not_lost_after_two_weeks_before_kie_was_asked(rt: Runtime, kie: Renewing) -> None:
+    """Its server was down to the end, and the last failure was not one after which Kie is asked."""
+    made = storing(rt.database, dies_in_s=None, url=kie.url("first"), attempts=499)
+    age(rt.database, made.id, 14 * DAY_S)
+    kie.answers, kie.fresh, kie.alive = 500, ["fresh"], {"/fresh.png"}
+    assert kie.next_try(rt, made.id) == ["first"]
+    assert kie.next_try(rt, made.id) == ["fresh"]
+    assert states(rt, made.id) == [JobState.SUCCESS]
 
 
 def test_a_worker_without_the_key_gives_no_by_product_up(rt: Runtime, kie: Renewing) -> None:

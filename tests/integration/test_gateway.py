@@ -676,7 +676,14 @@ def test_a_stored_file_is_given_whole_and_in_parts(keyless, database, settings):
     part = keyless.get(path, headers={"Range": "bytes=100-199"})
     assert (part.status_code, part.content) == (206, content[100:200])
     assert part.headers["Content-Range"] == f"bytes 100-199/{len(content)}"
-    assert keyless.get(path, headers={"Range": "bytes=99999999-"}).status_code == 416
+    for beyond in ("bytes=99999999-", "bytes=-0", "bytes=0-1,99999999-"):
+        answer = keyless.get(path, headers={"Range": beyond})
+        assert (answer.status_code, answer.headers["Content-Range"]) == (416, f"bytes */{len(content)}"), beyond
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    for none in ("bytes=5-2", "items=0-1", "bytes=", "bytes=a-b", "bytes=1-2,x"):
+        answer = keyless.get(path, headers={"Range": none})
+        assert (answer.status_code, answer.content) == (200, content), none
+    assert headers["cache-control"] == "private, no-cache"  # bought again, another file has this address
     assert keyless.get(path, headers={"If-None-Match": headers["etag"]}).status_code == 304
     head = keyless("HEAD", path)
     assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(len(content)), b"")

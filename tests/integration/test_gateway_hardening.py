@@ -109,6 +109,17 @@ def test_who_asks_nothing_holds_no_place(settings, sqlite, nudges, told):
         assert until_hung_up(connection, drip).startswith(answered)
 
 
+def test_who_does_not_read_its_answers_holds_no_place(settings, sqlite, nudges):
+    """Two hundred questions at once, and no answer is taken: also while an answer waits to be written."""
+    app = make_app(settings, database=sqlite, publish=nudges)
+    with hardened(app) as port, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+        threading.Event().wait(2.0)
+        assert until_hung_up(connection).count(b"HTTP/1.1 200 ") < 200
+
+
 def test_a_request_under_way_is_not_hung_up_on(settings, sqlite, nudges):
     """A slow body that is read has a bound of its own, and a longer one."""
     app = make_app(settings, database=sqlite, publish=nudges)

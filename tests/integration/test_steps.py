@@ -51,6 +51,7 @@ from tests.factories import (
     work,
 )
 from workers.runtime import Runtime
+from workers.steps.notify import notify
 from workers.steps.poll import poll
 from workers.steps.store import store
 from workers.steps.submit import record, submit
@@ -355,6 +356,36 @@ def test_a_worker_without_the_key_leaves_the_job_in_line(
     assert saw(simulator, "creates") == []
 
 
+def test_a_key_that_is_replaced_while_jobs_are_at_kie_loses_none(database: Database, tmp_path: Path) -> None:
+    """With the key that was revoked looks fail, which ends no job; with the new one the same task is finished."""
+    with Simulator(keys={"old-key-00000001": "shop", "new-key-00000002": "shop"}) as kie:
+        host, _, port = kie.files_host_port.rpartition(":")
+
+        def with_key(key: str) -> Runtime:
+            given = {"api_key": key, "base_url": kie.base_url, "egress_allow": frozenset({(host, int(port))})}
+            return make_runtime(make_settings(tmp_path, **given), database)
+
+        old, new, revoked = map(with_key, ("old-key-00000001", "new-key-00000002", "revoked-key-0003"))
+        job = enqueue(old, "[[duration=30]] [[outputs=1]]")
+        submit(old, job.id)
+        finish(kie, job_row(database, job.id).provider_task_id)
+        look = poll(revoked, job.id, job_row(database, job.id).version)
+        assert (look and look.state, state(old, job.id)) == (S.WAITING, S.WAITING)
+        poll(new, job.id, job_row(database, job.id).version)
+        work(new)
+        assert state(new, job.id) == S.SUCCESS
+        assert len(saw(kie, "creates")) == 1
+
+
+def test_a_message_about_a_job_that_is_not_there_does_nothing(rt: Runtime, simulator: Simulator) -> None:
+    """After a restored backup: no error that would be tried again, no call to Kie, no row."""
+    before, nobody = everything(rt.database), "0b8f3c1e-58a2-4b0e-9d7c-3d0f6a2a1e11"
+    found = [submit(rt, nobody), poll(rt, nobody, 1), store(rt, nobody, 0), notify(rt, nobody)]
+    assert not any(found)
+    assert everything(rt.database) == before
+    assert (saw(simulator, "creates"), saw(simulator, "queries")) == ([], [])
+
+
 def test_with_creates_switched_off_nothing_is_bought(
     simulator: Simulator, database: Database, runtime: Callable[..., Runtime]
 ) -> None:
@@ -637,6 +668,10 @@ def test_a_web_page_instead_of_the_file_fails_after_three_tries(rt: Runtime, sim
     """Bytes that are no result are looked at again twice, for a page in between; then Kie's result is broken."""
     job = sent(rt, simulator, "[[html-result]]")
     work(rt)
+    assert state(rt, job.id) is S.STORING
+    age(rt.database, job.id, 91)
+    sweep(rt)
+    work(rt)
     row = job_row(rt.database, job.id)
     assert (row.state, row.reason) == (S.FAIL, Reason.RESULT_INVALID)
     assert len(saw(simulator, "downloads")) == 3
@@ -676,6 +711,9 @@ def test_a_result_at_an_address_that_is_not_dialled_fails(
     """I12: the simulator's files are on the loopback interface, and nobody allowed that here."""
     rt = runtime(database, egress_allow=frozenset())
     job = sent(rt, simulator)
+    work(rt)
+    age(database, job.id, 91)
+    sweep(rt)
     work(rt)
     row = job_row(database, job.id)
     assert (row.state, row.reason) == (S.FAIL, Reason.RESULT_INVALID)
@@ -825,6 +863,29 @@ def test_a_slow_kie_is_given_its_time_from_the_second_look_on(
     poll(rt, job.id, job_row(rt.database, job.id).version)
     assert state(rt, job.id) is S.STORING
     assert asked == [10.0, 30.0]
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_kie_that_is_slow_all_the_time_is_asked_long_until_it_is_quick(
+    database: Database, runtime: Callable[..., Runtime], ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every second look would be given up at ten seconds, and be a line of trouble."""
+    asked: list[float | None] = []
+    send = KieClient.send
+
+    def noted(client: KieClient, call: Call, *, timeout_s: float | None = None, **more: Any) -> Envelope:
+        asked.append(timeout_s)
+        return send(client, call, timeout_s=timeout_s, **more)
+
+    rt = runtime(database, http_timeout_s=30.0)
+    job = enqueue(rt, "[[duration=60]]")
+    submit(rt, job.id)
+    monkeypatch.setattr(KieClient, "send", noted)
+    for took_s, later_s in ((1.0, 0), (12.0, 0), (1.0, 599), (1.0, 2), (1.0, 0)):
+        poll(rt, job.id, job_row(rt.database, job.id).version)
+        rt._seen("read", "200", took_s)
+        ticker.advance(later_s)
+    assert asked == [10.0, 10.0, 30.0, 30.0, 10.0]
 
 
 def test_looks_that_outlast_their_claims_fail_no_job(

@@ -225,7 +225,7 @@ def test_what_is_written_is_what_is_described():
     at = datetime(2026, 1, 2, tzinfo=UTC)
     job = Job("x", "t", "a", "m", JobState.FAIL, at, outputs=(Output(0, OutputState.STORED, "result"),))
     told = documents.job_document(job, [Event(at, "k", "w", None, None, "n")])
-    delivery = Delivery("x", "x", 1, "k", DeliveryState.PENDING, 0, None, "u", None, at, None)
+    delivery = Delivery("x", "x", "t", 1, "k", DeliveryState.PENDING, 0, None, "u", None, at, None)
     written = [
         (schemas.Generation, told),
         (schemas.Output, told["outputs"][0]),

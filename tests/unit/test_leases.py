@@ -71,6 +71,20 @@ def test_a_lease_is_never_kept_beyond_a_copys_longest_time(rt: Runtime, ticker: 
     assert outputs_of(rt.database, claim.job_id) == [before]
 
 
+def test_a_copy_of_a_large_file_keeps_its_lease_as_long_as_it_may_take(rt: Runtime, ticker: Ticker) -> None:
+    """By the same rule as the copy itself: else another worker would begin it again before it ends."""
+    claim = claimed(rt)
+    leases = Leases(rt)
+    with leases.keep(claim) as lease:
+        lease.expects(2 * 1024**3)
+        ticker.advance(2048 + GRACE_S)
+        leases.beat()
+        assert not lease.lost
+        ticker.advance(0.001)
+        leases.beat()
+        assert lease.lost
+
+
 def test_a_database_that_is_away_loses_no_lease(
     rt: Runtime, tmp_path_factory: pytest.TempPathFactory, runtime: Callable[..., Runtime]
 ) -> None:
@@ -82,6 +96,26 @@ def test_a_database_that_is_away_loses_no_lease(
         leases.beat()
         assert not lease.lost
     bare.close()
+
+
+def test_no_error_whatever_stops_the_heart(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread beats for all copies of a process: the others are renewed, and this one with the next beat."""
+    first, second = claimed(rt), claimed(rt)
+    renewed: list[str] = []
+
+    def renew(_: Database, claim: OutputClaim, **__: object) -> bool:
+        renewed.append(claim.job_id)
+        if len(renewed) == 1:
+            raise RuntimeError("nobody foresaw this")
+        return True
+
+    monkeypatch.setattr(copies, "renew", renew)
+    leases = Leases(rt)
+    with leases.keep(first) as one, leases.keep(second) as other:
+        leases.beat()
+        leases.beat()
+    assert sorted(renewed) == sorted([first.job_id, second.job_id] * 2)
+    assert not (one.lost or other.lost)
 
 
 def test_one_lease_that_cannot_be_renewed_does_not_stop_the_others(rt: Runtime) -> None:

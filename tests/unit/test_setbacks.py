@@ -14,6 +14,7 @@ from kiejobs.errors import (
     KieJobsError,
     KieThrottled,
     KieUnavailable,
+    NameRefused,
     Reason,
     SettingsError,
     SourceExpired,
@@ -27,6 +28,8 @@ from kiejobs.setbacks import (
     BY_PRODUCT_S,
     BY_PRODUCT_TRIES,
     KIE_KEEPS_S,
+    RENEW_AT,
+    RENEW_EVERY,
     TRIES_FOR_WHOLE,
     Fault,
     Setback,
@@ -75,6 +78,7 @@ def after(error: KieJobsError, *, tried: str | None = LINK, jitter: float = 0.0,
         (DIED, Fault.LINK),
         (SourceRefused("x"), Fault.BYTES),
         (EgressRefused("x"), Fault.BYTES),
+        (NameRefused("x"), Fault.NETWORK),
         (Damaged("x"), Fault.BYTES),
         (Incomplete("x"), Fault.SOURCE),
         (BUSY, Fault.SOURCE),
@@ -127,8 +131,52 @@ def test_the_link_that_was_refused_is_passed_over_once() -> None:
 
 def test_bytes_that_are_no_result_are_final_at_the_third_time_over_another_link() -> None:
     """A page of a CDN in trouble must not cost a paid result."""
-    assert [after(SourceRefused("a page"), refusals=n).final for n in range(3)] == [None, None, Reason.RESULT_INVALID]
+    finals, waits, refusals = [], [], 0
+    for tries in (1, 2, 3):
+        setback = after(SourceRefused("a page"), attempts=tries, refusals=refusals)
+        finals, waits, refusals = [*finals, setback.final], [*waits, setback.wait_s], refusals + setback.costs
+    assert finals == [None, None, Reason.RESULT_INVALID]
+    assert waits[:2] == [40, 80], "not all within a server's bad quarter of a minute"
     assert after(SourceRefused("a page")).renew
+    damaged = 2 * after(Damaged("x")).costs
+    assert after(SourceRefused("a page"), attempts=3, refusals=damaged).final is None, "it is the first page"
+    assert after(DOWN).costs == after(BUSY).costs == 0
+
+
+def test_a_name_that_leads_to_a_private_address_is_waited_for_and_told_of_once() -> None:
+    """A DNS or a setting here may be to blame; that must not cost a paid result, but it may cost what lies beside one."""
+    refused = NameRefused("cdn.example:443 is at 10.0.0.1, which is never dialled")
+    assert [after(refused, attempts=n).final for n in (1, 3, 12, 500)] == [None] * 4
+    assert [after(refused, attempts=n).wait_s for n in (1, 2, 9)] == [5, 10, 600]
+    assert "KIEJOBS_EGRESS_ALLOW" in str(after(refused).alert)
+    assert after(refused).alert == after(NameRefused("another name"), attempts=7).alert, (
+        "else each try would be told of"
+    )
+    assert after(BUSY).alert is None
+    beside = {"role": "cover", "age_s": BY_PRODUCT_S + 1}
+    assert after(refused, **beside, attempts=BY_PRODUCT_TRIES).final
+    assert after(refused, role="cover").alert is None
+    assert after(refused, link_expired=True, age_s=LATE_S).final is Reason.STORAGE
+
+
+def test_a_server_that_goes_on_failing_makes_kie_be_asked_for_another_link_now_and_then() -> None:
+    """A host that is gone is left; a thousand copies that wait for one that is merely down leave Kie its query limit."""
+    asked = [n for n in range(1, 2017) if after(BUSY, attempts=n).renew]
+    assert asked[:3] == [RENEW_AT, RENEW_AT + RENEW_EVERY, RENEW_AT + 2 * RENEW_EVERY]
+    assert len(asked) == 2016 // RENEW_EVERY
+    assert after(BUSY, attempts=RENEW_AT).refused_url == LINK, "so that download-url is asked, too"
+    assert after(NameRefused("x"), attempts=RENEW_AT).renew
+    assert after(BUSY, attempts=103, storage_troubles=100).renew
+    assert not after(BUSY, attempts=4, link_expired=True).renew, "Kie gave no other: back to the known one"
+    assert after(BUSY, attempts=4, link_expired=True, refused_url=LINK).renew, "Kie gave another: it is asked for again"
+
+
+def test_a_dead_link_is_renewed_whatever_its_server_answers() -> None:
+    """A 503, for instance, at each failure; the storage's own troubles ask nobody."""
+    assert after(BUSY, attempts=1, dies_in_s=-1.0).renew
+    assert after(BUSY, attempts=1, dies_in_s=-1.0).refused_url == LINK
+    assert not after(BUSY, attempts=1, dies_in_s=1.0).renew
+    assert not after(DOWN, attempts=RENEW_AT, dies_in_s=-1.0).renew
 
 
 def test_a_file_that_is_damaged_at_its_source_is_given_up_after_an_hour_not_after_two_weeks() -> None:
@@ -179,6 +227,7 @@ def test_a_storage_that_comes_back_after_two_weeks_still_gets_one_renewed_link()
     """The known link died meanwhile; Kie is asked before the result is given up."""
     assert after(DIED, age_s=LATE_S).final is None
     assert after(DIED, age_s=LATE_S, link_expired=True).final is Reason.RESULT_EXPIRED
+    assert (after(BUSY, age_s=LATE_S).final, after(BUSY, age_s=LATE_S).renew) == (None, True)
 
 
 def test_a_document_is_never_given_up_for_the_storages_sake() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kiejobs.errors import EgressRefused, KieJobsError, SourceUnavailable
+from kiejobs.errors import EgressRefused, KieJobsError, NameRefused, SourceUnavailable
 from kiejobs.storage import egress
 from kiejobs.storage.egress import address_refused, guarded_session, shown, url_refused
 
@@ -28,6 +28,7 @@ REFUSED = [
     "172.31.255.255",
     "192.0.0.1",
     "192.0.2.1",
+    "192.0.0.192",  # Oracle's metadata service
     "192.88.99.1",
     "192.168.0.1",
     "198.18.0.1",
@@ -47,7 +48,8 @@ REFUSED = [
     "::ffff:0:127.0.0.1",
     "100::1",
     "64:ff9b::7f00:1",
-    "64:ff9b::808:808",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b::169.254.169.254",
     "64:ff9b:1::1",
     "2001::1",
     "2001:20::1",
@@ -70,6 +72,7 @@ ALLOWED = [
     "104.16.0.1",
     "93.184.215.14",
     "::ffff:8.8.8.8",
+    "64:ff9b::808:808",  # DNS64's, for a public address
     "2606:4700:4700::1111",
     "2a00:1450:4001::200e",
 ]
@@ -240,6 +243,35 @@ def test_one_private_address_among_public_ones_refuses_the_name(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     with pytest.raises(EgressRefused, match=r"two-faced\.example:\d+ is at 127\.0\.0\.1"):
         guarded_session().open(f"http://two-faced.example:{server.server_port}/")
+
+
+@pytest.mark.parametrize(("host", "refusal"), [("cdn.example", NameRefused), ("10.1.2.3", EgressRefused)])
+def test_a_name_is_refused_for_now_and_an_address_for_good(
+    monkeypatch: pytest.MonkeyPatch, host: str, refusal: type[EgressRefused]
+) -> None:
+    """What a DNS says here, a private one or a sinkhole, says nothing of the file; what is written in the URL does."""
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    with pytest.raises(EgressRefused) as caught:
+        guarded_session().open(f"http://{host}/a.png")
+    assert type(caught.value) is refusal
+
+
+def test_a_name_in_a_network_with_nat64_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS64 adds an address of its own to each name; both lead to the same server."""
+    found = ("93.184.215.14", "64:ff9b::5db8:d70e")
+    entries = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 80)) for address in found]
+    dialled: list[str] = []
+
+    def dial(address: tuple[str, int], *_: object) -> socket.socket:
+        dialled.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    monkeypatch.setattr(egress, "create_connection", dial)
+    with pytest.raises(SourceUnavailable):
+        guarded_session().open("http://cdn.example/a.png")
+    assert tuple(dialled) == found
 
 
 def test_a_name_is_resolved_once_and_exactly_that_address_is_dialled(

@@ -14,7 +14,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from kiejobs.cli.doctor import Level, _unfinished_uploads
+from kiejobs.cli.doctor import Level, _address, _unfinished_uploads
 from kiejobs.storage.lifecycle import Cleaning, read, signed
 from kiejobs.storage.store import Store
 from tests.factories import make_settings
@@ -133,6 +133,26 @@ def test_doctor_says_what_to_do_where_nothing_cleans_up_or_nobody_tells(
     found = asked(tmp_path, server)
     assert found.level is Level.NOTE
     assert "docs/storage.md" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("https://storage.example.com", "an object is at https://storage.example.com/media/results/…"),
+        ("https://media.example.com", "an object is at https://media.example.com/results/…"),
+    ],
+)
+def test_doctor_says_where_objects_are_dialled(tmp_path: Path, endpoint: str, said: str) -> None:
+    """Path style or host style is a guess by the address's beginning; here it can be seen, without the signature."""
+    settings = make_settings(
+        tmp_path,
+        storage_url="s3://media/results",
+        storage_endpoint_url=endpoint,
+        storage_key_id="AKIDEXAMPLE",
+        storage_secret="secretsecret",
+    )
+    (found,) = _address(settings, Store.of(settings))
+    assert (found.level, found.said) == (Level.OK, said)
 
 
 def test_doctor_asks_nobody_without_a_key_in_the_settings(tmp_path: Path, server: str) -> None:

@@ -1,5 +1,7 @@
 """Which store a URL opens, and where it leads: told without a request, by signing a link for it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -91,9 +93,45 @@ def test_the_address_decides_between_path_and_host_style(tmp_path: Path, endpoin
 
 
 def test_host_style_at_aws_is_asked_for_by_awss_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AWS_VIRTUAL_HOSTED_STYLE_REQUEST`, as obstore reads it."""
+    """`AWS_VIRTUAL_HOSTED_STYLE_REQUEST`; empty, as a template leaves it, it says nothing."""
     monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
     assert link(tmp_path).startswith("https://media.s3.eu-west-3.amazonaws.com/results/default/0.png?")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "")
+    assert link(tmp_path).startswith("https://s3.eu-west-3.amazonaws.com/media/results/default/0.png?")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "https://media.example.com/results/default/0.png"),
+        ("false", "https://media.example.com/media/results/default/0.png"),
+        ("true", "https://media.example.com/results/default/0.png"),
+        ("", "https://media.example.com/results/default/0.png"),
+    ],
+)
+def test_an_endpoint_that_merely_begins_like_the_bucket_is_put_right_by_awss_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
+) -> None:
+    """`s3://storage` at storage.example.com, taken for the bucket's own host: there a tenant would be the bucket."""
+    if given is not None:
+        monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", given)
+    assert link(tmp_path, storage_endpoint_url="https://media.example.com").partition("?")[0] == expected
+
+
+def test_host_style_at_another_server_is_asked_for_by_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address is used as it is given."""
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    found = link(tmp_path, storage_endpoint_url="https://files.example.com")
+    assert found.startswith("https://files.example.com/results/default/0.png?")
+
+
+def test_a_value_that_obstore_cannot_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not passed over."""
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "nonsense")
+    with pytest.raises(SettingsError, match="nonsense"):
+        link(tmp_path, storage_endpoint_url="https://files.example.com")
 
 
 def test_key_region_and_session_token_are_the_settings_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +163,10 @@ def test_no_secret_of_the_storage_is_ever_shown(tmp_path: Path) -> None:
     shown = f"{made!r} {made} {Store.of(made)!r} {Store.of(made).location(KEY)} {open_place('s3://m', access=ACCESS)!r}"
     assert "secretsecret" not in shown
     assert "tokentoken" not in shown
+
+
+def test_what_a_copy_needs_brings_no_settings_along() -> None:
+    """They are as large as all the rest of it, and nothing that is known here stands in them."""
+    program = "import sys, kiejobs.storage.store, kiejobs.storage.transfer; print('pydantic' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"

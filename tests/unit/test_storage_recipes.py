@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from obstore.store import AzureStore, GCSStore, LocalStore
 
-from kiejobs.settings import Settings
+from kiejobs.settings import Settings, names
 from kiejobs.storage.opening import open_place
 from kiejobs.storage.store import Store
 
@@ -22,6 +22,12 @@ ADDRESSES = [
     "https://s3.eu-central-003.backblazeb2.com/media/",
     "http://garage:3900/media/",
 ]
+
+
+def test_what_of_awss_names_is_read_from_dotenv_is_what_the_page_says() -> None:
+    """The settings read them; the storage's library reads the environment alone, whatever `.env` holds."""
+    (said,) = re.findall(r"in `\.env`: (.*?)\. All others", TEXT, re.DOTALL)
+    assert set(re.findall(r"`(AWS_\w+)`", said)) == {name for name in names() if name.startswith("AWS_")}
 
 
 def recipe(block: dict[str, str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> Settings:

@@ -1,7 +1,7 @@
 """Store: copy one result file into storage, completely or not at all.
 
-What follows a copy that does not work is decided in `kiejobs.setbacks`. A refused link is renewed: from the record, then
-from Kie's download-url call.
+What follows a copy that does not work is decided in `kiejobs.setbacks`. A link that does not work is renewed: from the
+record, then from Kie's download-url call.
 """
 
 import logging
@@ -106,9 +106,10 @@ def _key(claim: OutputClaim, media: MediaType) -> str:
 
 
 def _link(rt: Runtime, claim: OutputClaim) -> str:
-    """Return the URL to copy from: the known one; once it was refused the record's, or else a fresh one of Kie's.
+    """Return the URL to copy from: the known one; once it failed the record's, or else a fresh one of Kie's.
 
-    SourceExpired where Kie gives only the link that was just refused: that one is not fetched again at once.
+    SourceExpired where Kie gives only the link that just failed: that one is not fetched again at once. A record that
+    cannot be read names the known one: the call for a fresh link may be answered all the same.
     """
     known = claim.url or ""
     if not claim.link_expired:
@@ -116,13 +117,17 @@ def _link(rt: Runtime, claim: OutputClaim) -> str:
     client = rt.client(claim.account)
     if client is None:
         raise KieUnavailable(f"no fresh link can be asked for: this worker has no key for account {claim.account}")
-    snapshot, _ = client.record(family(claim.family), claim.task_id or "")
-    current = _named_in(snapshot, claim) or known
+    current = known
+    try:
+        snapshot, _ = client.record(family(claim.family), claim.task_id or "")
+        current = _named_in(snapshot, claim) or known
+    except KieUnavailable as error:
+        log.warning("job %s output %s: its record cannot be read: %s", claim.job_id, claim.index, error)
     if current != claim.refused_url:
         return current
     fresh = client.fresh_link(family(claim.family), claim.task_id or "", current)
     if fresh is None or fresh == claim.refused_url:
-        raise SourceExpired("the link is refused and Kie gives no other")
+        raise SourceExpired("the link does not work and Kie gives no other")
     return fresh
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -65,16 +65,20 @@ def gallery(look: Look, request: Request) -> Response:
     )
 
 
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+
+
 def _found(look: Looking, given: Mapping[str, str]) -> list[Job]:
     state = given.get("state", "")
     fine = {"phase": state.removeprefix(_FINE)} if state.startswith(_FINE) else {"state": state} if state else {}
     until = queries.moment(given, "until")
+    whole_day = until and len(given["until"]) <= len("2026-01-31") and until < _LAST
     wanted: dict[str, Any] = {
         "state": queries.word(fine, "state", PublicState),
         "phase": queries.word(fine, "phase", JobState),
         "model": given.get("model"),
         "since": queries.moment(given, "since"),
-        "until": until + timedelta(days=1) if until and len(given["until"]) <= len("2026-01-31") else until,
+        "until": until + timedelta(days=1) if until and whole_day else until,
     }
     tenant = given.get("tenant") if look.visitor.sees_all else look.tenant
     before = queries.place_of(given.get("cursor"))

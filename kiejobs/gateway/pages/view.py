@@ -26,6 +26,7 @@ from kiejobs.gateway.pages.session import COOKIE, Visitor
 from kiejobs.gateway.pages.visitor import LoginNeeded, sessions_of
 from kiejobs.gateway.problems import kind_of
 from kiejobs.gateway.services import Services
+from kiejobs.storage.addresses import for_strangers
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def page(name: str, services: Services, visitor: Visitor | None, *, status: int 
 def _media_origin(services: Services) -> str:
     """Return, with a space in front, the address of the storage where players follow a redirect to it."""
     try:
-        link = services.store.link("origin/of/links", 60.0)
+        link = for_strangers(services.store.link("origin/of/links", 60.0))
     except KieJobsError:
         return ""
     parts = urlsplit(link or "")

@@ -7,7 +7,7 @@ and the token of the form must be the visitor's.
 import time
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from kiejobs.db import reads
 from kiejobs.errors import Forbidden, JobNotFound, TooManyRequests, Unreadable, WrongMediaType
 from kiejobs.gateway.bodies import read_body
+from kiejobs.gateway.door import host_of
 from kiejobs.gateway.keys import Scope
 from kiejobs.gateway.limits import Bucket
 from kiejobs.gateway.pages.session import COOKIE, Sessions, Visitor
@@ -92,8 +93,7 @@ Look = Annotated[Looking, Depends(_looking)]
 
 async def form_of(request: Request) -> dict[str, str]:
     """Read a form's fields. Forbidden where it was not sent from a page of this address."""
-    origin = request.headers.get("origin", "")
-    if urlsplit(origin).netloc != request.headers.get("host") or not origin.startswith(("http://", "https://")):
+    if host_of(request.headers.get("origin", "")) != request.headers.get("host", ""):
         raise Forbidden("the form does not come from a page of this gateway", remedy=_STALE)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
