@@ -68,7 +68,7 @@ task_track_started = True
 
 # Beat ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 timezone = "UTC"
-beat_scheduler = "celery.beat:Scheduler"  # the schedule is fixed: no file to keep, none to corrupt
+beat_scheduler = "workers.scheduler:Scheduler"  # Celery's without a file, and without a spin before each turn
 beat_max_loop_interval = 5
 PUMP_EVERY_S = 1.0
 WATCH_EVERY_S = 60.0

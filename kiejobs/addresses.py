@@ -4,7 +4,7 @@ from kiejobs.db import endpoints
 from kiejobs.db.endpoints import Endpoint
 from kiejobs.db.session import Database
 from kiejobs.errors import InvalidInput, JobNotFound
-from kiejobs.storage.addresses import url_refused
+from kiejobs.storage.addresses import how_to_allow, url_refused
 
 LONGEST = 2000
 
@@ -26,14 +26,21 @@ class Addresses:
     def set_default(self, url: str | None) -> None:
         """Tell this address of every job that names none, from its next message on; None: nobody."""
         if url is not None:
-            refused = "longer than 2000 characters" if len(url) > LONGEST else url_refused(url, self._allow)
+            too_long = "longer than 2000 characters" if len(url) > LONGEST else ""
+            refused = too_long or url_refused(url, self._allow)
             if refused:
                 raise InvalidInput(
-                    f"this address cannot be called: {refused}", field="url", allowed="a public http(s) URL"
+                    f"this address cannot be called: {refused}",
+                    field="url",
+                    allowed="a public http(s) URL",
+                    remedy="" if too_long else how_to_allow(url),
                 )
         endpoints.set_default(self._database, self._tenant, url)
 
     def enable(self, url: str) -> None:
         """Send again to an address that answered 410 Gone. What was given up meanwhile is sent on demand."""
         if "\0" in url or not endpoints.enable(self._database, self._tenant, url):
-            raise JobNotFound(f"no messages are withheld from {url[:200]}", remedy="List what is: GET /api/addresses.")
+            raise JobNotFound(
+                f"no messages are withheld from {url[:200]}",
+                remedy="List what is: `kiejobs deliveries default`, or GET /api/addresses.",
+            )

@@ -73,6 +73,11 @@ MESSAGES = Counted(
     known=(("delivered",), ("failed",), ("gave_up",), ("gone",)),
 )
 
+REQUESTS_DROPPED = Counted(
+    "requests_dropped",
+    "Requests as bare Celery messages that became no job: their id or key belongs to another request.",
+)
+
 EVENTS = Counted(
     "events",
     "Lines of the jobs' timelines, by kind.",
@@ -122,6 +127,7 @@ BY_WORKERS = (
     STORED_BYTES,
     COPY_TROUBLES,
     MESSAGES,
+    REQUESTS_DROPPED,
 )
 """Counted in a worker's memory and written down every few seconds: what no row tells."""
 

@@ -52,6 +52,10 @@ EMPTY_RESULT_LOOKS = 5
 """How often a `success` without any result is asked again before it is a failure of Kie's."""
 
 
+NOT_BILLED = "canceled before anything was bought"
+BILLED = "canceled; Kie had taken the task, so it is billed, and its result will not be stored"
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What the moment says about waiting: settings, the account's crowd, the caller's jitter in -1 … 1."""
@@ -132,7 +136,7 @@ def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool,
         case Refused(scope=Scope.JOB) if may(state, Event.REFUSED):
             changes = [_ended(state, Event.REFUSED, outcome.reason, outcome.code, outcome.message)]
         case Refused() | Busy() | NotSent() if cancel and may(state, Event.DEFERRED):
-            changes = [change(state, Event.CANCELED, "canceled before anything was bought")]
+            changes = [change(state, Event.CANCELED, NOT_BILLED, message=NOT_BILLED)]
         case Refused(scope=Scope.MODEL) if may(state, Event.DEFERRED):
             changes = [change(state, Event.DEFERRED, _deferred_note(outcome), due_in_s=HOLD_S, message=outcome.message)]
         case Refused() | Busy() | NotSent() if may(state, Event.DEFERRED):
@@ -142,7 +146,7 @@ def after_create(state: JobState, outcome: Outcome, *, pace: Pace, cancel: bool,
         case _:
             changes = []
     if cancel and changes and may(changes[-1].state, Event.CANCELED) and isinstance(outcome, Accepted):
-        changes.append(change(changes[-1].state, Event.CANCELED, "canceled; Kie had taken the task, so it is billed"))
+        changes.append(change(changes[-1].state, Event.CANCELED, BILLED, message=BILLED))
     return changes
 
 

@@ -190,6 +190,10 @@ class KieUnavailable(DependencyError):
     remedy = "Nothing to do: kiejobs asks again."
 
 
+class KieUnreadable(KieUnavailable):
+    """Kie refused to show a task, with a code that is about this question, such as 400."""
+
+
 class KieRefused(KieJobsError):
     """Kie definitely refused a file or a link that a generation needs."""
 
@@ -213,7 +217,7 @@ class TransferError(KieJobsError):
 
 
 class SourceExpired(TransferError):
-    """The result's URL is refused (401, 403, 404, 410): a fresh one is needed."""
+    """The result's URL is refused (400, 401, 403, 404, 410): a fresh one is needed."""
 
     reason = Reason.RESULT_EXPIRED
 
@@ -245,6 +249,13 @@ class EgressRefused(TransferError):
     disposition = Disposition.FAIL
     reason = Reason.RESULT_INVALID
     remedy = "If this address is meant, add exactly host:port to KIEJOBS_EGRESS_ALLOW."
+
+
+class NameRefused(EgressRefused):
+    """The URL's name leads to such an address here: by this network's DNS, or an exception is missing."""
+
+    disposition = Disposition.RETRY
+    reason = Reason.STORAGE
 
 
 class Stopped(TransferError):

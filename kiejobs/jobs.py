@@ -145,7 +145,7 @@ class OutputClaim:
     """Whether a link was refused before: the next one is asked of Kie."""
     attempts: int
     refusals: int
-    """Tries that brought bytes which are no result."""
+    """What tries cost that brought bytes which are no result: `setbacks.Setback.costs`, added up."""
     tenant: str
     account: str
     model: str

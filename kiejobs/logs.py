@@ -99,6 +99,7 @@ def setup_logging(settings: Settings) -> None:
         "alembic",
         "celery.worker.strategy",
         "celery.app.trace",
+        "celery.pool",  # at DEBUG it writes the whole message of every task, prompt included
         "celery.beat",
         "uvicorn.access",
     ):

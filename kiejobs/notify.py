@@ -6,6 +6,7 @@ redirect is followed, and what it answers is not read.
 """
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from urllib3.exceptions import HTTPError
 from kiejobs.errors import EgressRefused, SourceUnavailable
 from kiejobs.storage.egress import GuardedSession
 
+log = logging.getLogger(__name__)
+
+BANNED = "its address leads to this network, not to a public one; KIEJOBS_EGRESS_ALLOW may name it"
 GONE = 410
 TIMEOUT_S = 15.0
 """For a receiver to take a message in, commit it, and answer."""
@@ -54,7 +58,8 @@ def post(
         ):
             status = response.status_code
     except EgressRefused as error:
-        return Answer(str(error), banned=True)
+        log.warning("message %s: %s", delivery_id, error)  # what names resolve to here is not for tenants
+        return Answer(BANNED, banned=True)
     except SourceUnavailable as error:
         return Answer(str(error))
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kiejobs.errors import BrokerUnavailable
+from kiejobs.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -205,16 +205,31 @@ def transport_options(broker_url: str) -> dict[str, Any]:
 
 
 def check_broker(broker_url: str) -> None:
-    """Connect once; BrokerUnavailable, with the address without its password, where that fails."""
-    import kombu
+    """Connect once; BrokerUnavailable, with the address without its password, where that fails.
 
-    options = transport_options(broker_url)
-    if options:
-        options["socket_timeout"] = 3  # somebody waits for the answer, unlike at work
-    connection: Any = kombu.Connection(broker_url, connect_timeout=3, transport_options=options)
+    SettingsError where it is no address of a broker, or of one whose client is not installed.
+    """
+    connection = _connection(broker_url)
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=4)
     except Exception as error:  # noqa: BLE001 - every transport has its own family of errors
         raise BrokerUnavailable(f"the broker at {connection.as_uri()} does not answer: {error}") from None
     finally:
         connection.release()
+
+
+def _connection(broker_url: str) -> Any:
+    import kombu
+
+    options = transport_options(broker_url)
+    if options:
+        options["socket_timeout"] = 3  # somebody waits for the answer, unlike at work
+    try:
+        connection: Any = kombu.Connection(broker_url, connect_timeout=3, transport_options=options)
+        connection.transport  # noqa: B018 - imports the broker's client
+    except Exception:  # noqa: BLE001 - a ValueError for a port, a KeyError for a scheme, any error of an import
+        raise SettingsError(
+            "KIEJOBS_BROKER_URL is no address of a broker",
+            remedy="Write it like redis://host:6379/0 or amqp://user:password@host:5672//.",
+        ) from None
+    return connection

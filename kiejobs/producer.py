@@ -37,6 +37,7 @@ from kiejobs.jobs import (
 )
 from kiejobs.kie import catalogue
 from kiejobs.nudge import Publish
+from kiejobs.pacing import MAX_WAIT_S
 from kiejobs.references import files_kept
 from kiejobs.request import new_job
 from kiejobs.settings import Settings, checked_tenant, load
@@ -162,16 +163,20 @@ class KieJobs:
     def _accept(self, new: list[intake.NewJob]) -> list[Accepted]:
         if not new:
             return []
-        limit = self.settings.create_limit
-        spacing_s = self.settings.create_window_s / limit
-        most = self.settings.queue_limit
-        entered = intake.enter(self.database, new, spacing_s=spacing_s, nudge_below=limit, queue_limit=most)
+        entered = intake.enter(
+            self.database,
+            new,
+            spacing_s=lambda account: self.settings.create_window_s / self.settings.create_limit_of(account),
+            nudge_below=self.settings.create_limit,
+            queue_limit=self.settings.queue_limit,
+        )
         self._publisher([nudge.create_nudge(one.job_id) for one in entered if one.nudge])
         earlier = {one.job_id for one in entered if not one.created}
         found = {one.job_id: one.job for one in entered if one.job is not None}
         if earlier - set(found):
             found |= {job.id: self._located(job) for job in reads.jobs_of(self.database, list(earlier))}
-        return [Accepted(replace(found[one.job_id], reused=one.reused), created=one.created) for one in entered]
+        given = [replace(found[one.job_id], reused=True) if one.reused else found[one.job_id] for one in entered]
+        return [Accepted(job, created=one.created) for job, one in zip(given, entered, strict=True)]
 
     def keep_file(self, content: Path | bytes) -> str:
         """Put an input file into the storage and return its key; the same file is kept once.
@@ -268,11 +273,17 @@ class KieJobs:
         return self.get(job_id)
 
     def refresh(self, job_id: str) -> Job:
-        """Look now instead of at the next due time. Returns at once; the workers look."""
-        version, due = orders.refresh(self.database, _known_id(job_id), tenant=self.tenant, who=self.who)
-        if version is not None:
-            self._publisher([nudge.poll_nudge(job_id, version)])
-        self._publisher([nudge.store_nudge(job_id, index) for index in due])
+        """Look now instead of at the next due time. Returns at once; the workers look.
+
+        Looks that are asked for have a quarter of the account's query limit: of many the later ones wait for their turn,
+        and one whose turn would be no sooner than its next look changes nothing.
+        """
+        job_id = _known_id(job_id)
+        per_s = self.settings.query_limit_of
+        hurried = orders.refresh(self.database, job_id, tenant=self.tenant, who=self.who, per_s=per_s)
+        if hurried.version is not None and hurried.wait_s <= MAX_WAIT_S:
+            self._publisher([nudge.poll_nudge(job_id, hurried.version, countdown_s=hurried.wait_s)])
+        self._publisher([nudge.store_nudge(job_id, index) for index in hurried.copies])
         return self.get(job_id)
 
     def accounts(self) -> tuple[Account, ...]:
@@ -290,14 +301,20 @@ class KieJobs:
         before: tuple[datetime, str] | None = None,
     ) -> tuple[Delivery, ...]:
         """List this tenant's messages to producers, newest first; `before` is the (created_at, id) of the last one seen."""
-        job_id = None if job_id is None else _known_id(job_id)
-        chosen: dict[str, Any] = {"state": state, "job_id": job_id, "limit": limit, "before": before}
-        return tuple(deliveries.listed(self.database, tenant=self.tenant, **chosen))
+        return self._deliveries(self.tenant, state=state, job_id=job_id, limit=limit, before=before)
 
     @property
     def addresses(self) -> Addresses:
         """Where this tenant's messages go that no job has an address for, and which addresses want nothing more."""
         return Addresses(self.database, self.tenant, self.settings.egress_allow)
+
+    def deliveries_of_all(self, **asked: Any) -> tuple[Delivery, ...]:
+        """List every tenant's messages, like `deliveries`: for whoever runs the installation."""
+        return self._deliveries(None, **asked)
+
+    def _deliveries(self, tenant: str | None, *, job_id: str | None = None, **asked: Any) -> tuple[Delivery, ...]:
+        job_id = None if job_id is None else _known_id(job_id)
+        return tuple(deliveries.listed(self.database, tenant=tenant, job_id=job_id, **asked))
 
     def send_again(self, delivery_id: str) -> None:
         """Send a message once more, now, from the beginning of its schedule.

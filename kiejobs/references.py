@@ -54,6 +54,11 @@ def references(given: Any, *, tenant: str, field: str = "input") -> list[Referen
     """List what an input refers to; InvalidInput names the field of a reference that cannot be one."""
     found = []
     for path, value in places(given):
+        if is_reference(value) and not path:
+            said = f"{field} is a reference itself: Kie takes an object of named fields"
+            raise InvalidInput(
+                said, field=field, allowed=f'{{"image": {{"{FILE}": …}}}}, in whichever field takes a URL'
+            )
         if is_reference(value) and not _inside_one(path):
             found.append(_read(value, tenant, name_of(path, field)))
         if len(found) > MAX_REFERENCES:

@@ -19,7 +19,7 @@ from kiejobs.kie.families import chosen
 from kiejobs.places import places
 from kiejobs.prompts import composed
 from kiejobs.references import OutputOf, is_reference, references, stands_for_many
-from kiejobs.storage.addresses import url_refused
+from kiejobs.storage.addresses import how_to_allow, url_refused
 from kiejobs.storage.input_urls import unreachable
 
 Egress = frozenset[tuple[str, int]]
@@ -32,6 +32,7 @@ MAX_DEPTH = 100
 """Of lists and objects inside one another: what is written here is read by code that goes down level by level."""
 MAX_FALLBACKS = 10
 _LONGEST_S = 366 * 86400
+_PRIORITIES = tuple(Priority)
 _REQUEST_FIELDS = frozenset(
     {"model", "input", "prompt", "options", "provider", "idempotencyKey", "metadata", "priority", "account", "validate"}
     | {"fallbackModels", "callbackUrl", "reuseWithinS", "promptParts"}
@@ -52,7 +53,7 @@ def new_job(request: Mapping[str, Any], *, tenant: str, who: str, allow: Egress,
     _one_of("validate", validate, ("on", "strict", "off"))
     _one_of("provider", _given(request, "provider", "kie"), ("kie",))
     priority = _given(request, "priority", Priority.INTERACTIVE)
-    _one_of("priority", priority, tuple(Priority))
+    _one_of("priority", priority, _PRIORITIES)
     follow, plain = _follow(request, model, _listed(model, plain))
     given = _composed(request, model, plain)
     choices = [{"model": model, "family": family.name, "input": given}, *_fallbacks(request, plain, follow)]
@@ -141,7 +142,10 @@ def _callback_url(request: Mapping[str, Any], allow: Egress) -> str | None:
     refused = url_refused(url, allow) if url else None
     if refused:
         raise InvalidInput(
-            f"callbackUrl cannot be called: {refused}", field="callbackUrl", allowed="a public http(s) URL"
+            f"callbackUrl cannot be called: {refused}",
+            field="callbackUrl",
+            allowed="a public http(s) URL",
+            remedy=how_to_allow(url),
         )
     return url or None
 
@@ -194,7 +198,7 @@ def _composed(request: Mapping[str, Any], model: str, given: dict[str, Any]) -> 
 def _refuse_unwritable(given: Any, name: str) -> None:
     """Refuse what is no JSON, what no database takes, and what is too much."""
     try:
-        text = json.dumps(given, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(given, allow_nan=False, ensure_ascii=False, sort_keys=True)  # of one type, as for the hash
         size_bytes = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} is no JSON: {type(error).__name__}", field=name, allowed="JSON values") from None
@@ -202,7 +206,7 @@ def _refuse_unwritable(given: Any, name: str) -> None:
         raise InvalidInput(f"{name} holds a NUL character", field=name, allowed="text without NUL")
     if size_bytes > MAX_INPUT_BYTES:
         raise InvalidInput(f"{name} is larger than 1 MiB", field=name, allowed="at most 1 MiB; upload files first")
-    if _is_deeper(given, MAX_DEPTH):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(given, MAX_DEPTH):
         allowed = f"at most {MAX_DEPTH} lists and objects inside one another"
         raise InvalidInput(f"{name} is nested too deeply", field=name, allowed=allowed)
 

@@ -11,6 +11,8 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,7 +28,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as SourceError
 
 from kiejobs.errors import SettingsError
@@ -38,6 +47,8 @@ WEBHOOK_FILE = "webhook-secret"
 """Where the data dir keeps the secrets that were made because none was set."""
 _OUTSIDE = frozenset({"KIEJOBS_LIVE_TESTS"})
 """Names that belong to the tests, not to the product."""
+_NEAR = 0.8
+"""How alike a name must be to be the one that was meant: the prefix alone makes any two names half alike."""
 
 
 class AccountSettings(BaseModel):
@@ -127,7 +138,9 @@ class Settings(BaseSettings):
         description="The same for S3 alone; wins where both are set, as in AWS's tools.",
     )
     storage_key_id: SecretStr | None = Field(
-        None, alias="AWS_ACCESS_KEY_ID", description="Who writes to the bucket. Unset: found by the usual rules of AWS."
+        None,
+        alias="AWS_ACCESS_KEY_ID",
+        description="Who writes to the bucket. Unset: the role of the pod, container or instance; no profile is read.",
     )
     storage_secret: SecretStr | None = Field(None, alias="AWS_SECRET_ACCESS_KEY", description="The secret of that key.")
     storage_token: SecretStr | None = Field(
@@ -135,6 +148,12 @@ class Settings(BaseSettings):
     )
     storage_region: str | None = Field(
         None, alias="AWS_REGION", description="The bucket's region; S3-compatible servers often name one of their own."
+    )
+    storage_host_style: str | None = Field(
+        None,
+        alias="AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        description="`true`: the bucket is in the host's name, `false`: in the path. Unset: in the path, unless the "
+        "endpoint's host begins with it.",
     )
     public_url: str | None = Field(
         None,
@@ -198,10 +217,16 @@ class Settings(BaseSettings):
         description="How overdue a row is before the sweep nudges it, up to 60.",
     )
     http_timeout_s: float = Field(
-        30.0, gt=0, alias="KIEJOBS_HTTP_TIMEOUT_S", description="Total time for one call to Kie."
+        30.0,
+        gt=0,
+        alias="KIEJOBS_HTTP_TIMEOUT_S",
+        description="Total time for one call to Kie. A look at a record has 10 s of it, the one after no answer has all.",
     )
     download_timeout_s: float = Field(
-        900.0, gt=0, alias="KIEJOBS_DOWNLOAD_TIMEOUT_S", description="Total time for one copy."
+        900.0,
+        gt=0,
+        alias="KIEJOBS_DOWNLOAD_TIMEOUT_S",
+        description="Time for one copy. A file that is declared to be large has as long as 1 MiB/s takes.",
     )
     max_output_bytes: int = Field(
         2 * GIB, gt=0, alias="KIEJOBS_MAX_OUTPUT_BYTES", description="Largest file that is stored."
@@ -406,12 +431,13 @@ class Settings(BaseSettings):
 
     @property
     def storage_access(self) -> dict[str, str]:
-        """What is set of `access_key_id`, `secret_access_key`, `session_token` and `region`."""
+        """What is set of `access_key_id`, `secret_access_key`, `session_token`, `region`, `virtual_hosted_style_request`."""
         given = {"access_key_id": self.storage_key_id, "secret_access_key": self.storage_secret}
         secrets = {
             name: one.get_secret_value() for name, one in (given | {"session_token": self.storage_token}).items() if one
         }
-        return {name: value for name, value in {**secrets, "region": self.storage_region}.items() if value}
+        plain = {"region": self.storage_region, "virtual_hosted_style_request": self.storage_host_style}
+        return {name: value for name, value in {**secrets, **plain}.items() if value}
 
     @property
     def storage(self) -> str:
@@ -443,8 +469,45 @@ class Settings(BaseSettings):
 def load(**overrides: Any) -> Settings:
     """Read the settings. SettingsError names the wrong value, or the name that was probably meant."""
     _refuse_misspelt()
-    try:
+    with _explained():
         return Settings(**overrides)
+
+
+class _Only(Settings):
+    """Settings that read neither the environment nor `.env`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: Any,  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def only(given: Mapping[str, Any]) -> Settings:
+    """Make settings from these values alone, by their names in the environment. SettingsError names the wrong one."""
+    with _explained():
+        return _Only.model_validate(given)
+
+
+def set_here(wanted: Iterable[str], *, dotenv: bool = True) -> dict[str, str]:
+    """Return what is set of these names in the environment or, behind it, in `.env`: their text, not looked at."""
+    with _explained():
+        behind = DotEnvSettingsSource(Settings).env_vars if dotenv else {}
+        found = {**behind, **EnvSettingsSource(Settings).env_vars}
+    values = {name: found.get(name.lower()) for name in wanted}  # case does not matter, as with `load`
+    return {name: value for name, value in values.items() if value}
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what pydantic says into a SettingsError with a remedy."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         said = str(first["msg"]).removeprefix("Value error, ")
@@ -516,7 +579,7 @@ def _refuse_misspelt() -> None:
     known = names()
     given = _given()
     for name in sorted(given - set(known) - _OUTSIDE):
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(f"{name} is not a setting of kiejobs.{meant}", remedy="See docs/settings.md.")
 

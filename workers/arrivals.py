@@ -1,13 +1,15 @@
 """Requests that come as bare Celery messages, from services that have nothing of kiejobs installed.
 
-The task id becomes the job id, so a message that comes twice is one job. What cannot be accepted becomes a failed job
-that says why, because a producer with nothing but a task id has nowhere else to look.
+The task id becomes the job id (one that is no UUID becomes the same new id each time), so a message that comes twice is
+one job. What cannot be accepted becomes a failed job that says why, because a producer with nothing but a task id has
+nowhere else to look.
 """
 
 import logging
 import uuid
 from typing import Any
 
+from kiejobs import counted
 from kiejobs.db import intake
 from kiejobs.errors import IdempotencyConflict, InvalidInput
 from kiejobs.producer import KieJobs
@@ -34,12 +36,13 @@ def arrived(rt: Runtime, task_id: str, request: dict[str, Any]) -> str | None:
         refused = intake.enter_refused(
             rt.database,
             tenant=jobs.tenant,
-            job_id=job_id or str(uuid.uuid4()),
+            job_id=job_id or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{jobs.tenant} {task_id}")),
             model=str(request.get("model") or "unknown")[:200] if isinstance(request, dict) else "unknown",
             message=f"{error.field}: {error}",
         )
         log.warning("message %s refused (%s), see job %s", task_id[:64], error.field, refused)
     except IdempotencyConflict:
+        rt.counts.add(counted.REQUESTS_DROPPED)
         log.warning("message %s dropped: its id or key belongs to another request", task_id[:64])
     return None
 

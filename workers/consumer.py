@@ -5,8 +5,13 @@ Looks wait in it, see `workers.waiting`; with threads only, because other pools 
 A look that leads to another one ends in Celery's `Retry`. Celery copies its traceback and writes it out, source lines and
 all, to say what is said better by `Retry` itself: a quarter of what a message costs. Events go out twice a second together
 instead of each by itself, and workers do not listen to one another (mingle, gossip): they have nothing to agree on.
+
+A message that is no task here (an unknown name, a body that cannot be read) is dropped with a line that says so. Celery
+would write its whole body into the log, prompt included, and some such bodies would end the worker.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +22,12 @@ from celery.worker import consumer, state
 from kiejobs.nudge import POLL, ROUTES, Nudge, task_message
 from workers.app import waiting
 
+log = logging.getLogger(__name__)
+
 FLUSH_EVENTS_EVERY_S = 0.5
+
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+"""What Celery raises, and does not catch, where a message is JSON of another shape than it expects."""
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -53,6 +63,41 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def _looks(self) -> bool:
         """Say whether looks are this worker's work."""
         return ROUTES[POLL] in self.app.amqp.queues.consume_from
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Take messages as Celery does, with no message that ends the worker."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def take(message: Any) -> None:
+            try:
+                handle(message)
+            except _UNREADABLE as error:
+                self._drop(message, f"it is no task's message ({type(error).__name__})")
+
+        return take
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Drop what names no task."""
+        self._drop(message, "it names no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Drop a task of a newer version, or of somebody else."""
+        self._drop(message, f"there is no task {str(exc.args[0])[:100]!r} here")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Drop a task whose message is not as Celery's are."""
+        self._drop(message, f"it is no task's message ({type(exc).__name__})")
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Drop what is no JSON."""
+        self._drop(message, f"its body cannot be read ({type(exc).__name__})")
+
+    def _drop(self, message: Any, why: str) -> None:
+        """Take a message off the queue for good, and say so with nothing of what is in it."""
+        named = message.headers.get("id") if isinstance(message.headers, dict) else None
+        log.error("message %s dropped: %s", str(named)[:64], why)
+        if not message.acknowledged:
+            message.reject_log_error(log, self.connection_errors)
 
     def on_send_event_buffered(self) -> None:
         """Leave the event where it is: the next flush takes it along."""

@@ -18,6 +18,9 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+_IDS = re.compile(r"\{('\w+': ('[\w.-]{0,64}'|\d+)(, |(?=\})))*\}")
+"""How the arguments of our own messages look: ids, a version, an index, one word."""
+
 _JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -39,7 +42,8 @@ class QuietRequest(Request):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.name == SUBMIT:
+        # Its `name` may be another, of the sender's choice (`shadow`); a request sent to a wrong task is none of ids.
+        if self.type == SUBMIT or not _IDS.fullmatch(self.kwargsrepr) or self.argsrepr != "()":
             self._argsrepr, self._kwargsrepr = "()", f"{{'job_id': '{self.id}'}}"
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - Celery's signature
@@ -108,5 +112,5 @@ def warn_of_mixed_queues(queues: set[str]) -> None:
     if queues & set(QUICK_QUEUES) and queues & set(COPY_QUEUES):
         log.warning(
             "this worker has quick queues and copies: slow copies will hold up polls. Run a second one for them: "
-            "celery -A workers worker -Q store -c 8 -n copies@%%h"
+            "python -m workers worker -Q store -c 8 -n copies@%%h"
         )

@@ -21,7 +21,7 @@ from kiejobs.kie.callbacks import callback_url
 from kiejobs.kie.client import NO_ANSWER, KieClient
 from kiejobs.learned import AT_MOST
 from kiejobs.nudge import Publish, notify_nudge, poll_nudge
-from kiejobs.pacing import MAX_WAIT_S
+from kiejobs.pacing import LOOK_S, MAX_WAIT_S, look_timeout_s
 from kiejobs.settings import Settings
 from kiejobs.storage.egress import GuardedSession, guarded_session
 from kiejobs.storage.store import Store
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 RESEND_AFTER_S = 1800.0
 """How long the policy `resubmit` waits for a callback to name the task."""
+
+SLOW_FOR_S = 600.0
+"""How long Kie is taken to be slow after a read that took more than half a look's time."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class Runtime:
         self._uploaders: dict[str, KieClient] = {}
         self._crowds: dict[str, Crowd] = {}
         self._lock = threading.Lock()
+        self._slow_until = float("-inf")
 
     @cached_property
     def database(self) -> Database:
@@ -146,6 +150,13 @@ class Runtime:
         known = code == NO_ANSWER or (len(code) == 3 and code.isdecimal())
         self.counts.add(counted.KIE_CALLS, kind, code if known else "other")
         self.counts.observe(counted.KIE_CALL_S, took_s, kind)
+        if kind == "read" and code != NO_ANSWER and took_s > LOOK_S / 2:
+            self._slow_until = self.monotonic() + SLOW_FOR_S
+
+    def look_s(self) -> float:
+        """Return how long a look may take that follows an answered one: short, but a Kie that is slow now has its time."""
+        slow = self.monotonic() < self._slow_until
+        return look_timeout_s(int(slow), http_timeout_s=self.settings.http_timeout_s)
 
     def crowd(self, account: str) -> Crowd:
         """Return the account's query pacing."""

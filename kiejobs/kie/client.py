@@ -20,8 +20,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.util import parse_url
 
 from kiejobs import __version__
-from kiejobs.answers import NotSent, Outcome, Snapshot, Unknown
-from kiejobs.errors import KieThrottled, KieUnavailable
+from kiejobs.answers import NotSent, Outcome, Refused, Scope, Snapshot, Unknown
+from kiejobs.errors import KieThrottled, KieUnavailable, KieUnreadable, Reason
 from kiejobs.kie.deadline import Watch, connections
 from kiejobs.kie.envelope import REFUSALS, THROTTLED, Envelope, envelope
 from kiejobs.kie.family import Call, Family
@@ -31,6 +31,8 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 CREDIT = Call("GET", "/api/v1/chat/credit")
 JSON = "application/json"
+_LEAST_KEY = 16
+"""Characters; Kie's keys have 32. A shorter one may be a word that an answer needs."""
 
 
 class Stream(Protocol):
@@ -85,8 +87,12 @@ class KieClient:
 
         `may_start` is asked last, when the connection stands and before a byte is sent on it.
         """
-        call = family.create(model, request, callback_url)
-        payload = json.dumps(call.body, ensure_ascii=False).encode() if call.body is not None else None
+        try:
+            call = family.create(model, request, callback_url)
+            payload = json.dumps(call.body, ensure_ascii=False).encode() if call.body is not None else None
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the request, nothing was sent
+            said = f"the request cannot be put into a call: {type(error).__name__}: {error}"
+            return Refused("", said[:500], Scope.JOB, Reason.INVALID_INPUT)
         deadline_s = family.create_deadline_s or self.timeout_s
         if not may_start():
             return NotSent("too long after the intent was committed; the intent is given back")
@@ -99,7 +105,7 @@ class KieClient:
             return _not_sent_or_unknown(error)
 
     def record(self, family: Family, task_id: str, *, timeout_s: float | None = None) -> tuple[Snapshot, Any]:
-        """Read a task's record; returns what it says and the raw record. KieUnavailable, KieThrottled.
+        """Read a task's record; returns what it says and the raw record. KieUnavailable, KieUnreadable, KieThrottled.
 
         `timeout_s` (in all) replaces the client's.
         """
@@ -107,7 +113,9 @@ class KieClient:
         code = answer.effective_code
         readable = answer.ok or answer.code in family.readable  # a gateway's bare status says nothing
         if not readable:
-            raise KieUnavailable(f"Kie answered {code}: {answer.message}")
+            scope, _ = REFUSALS.get(code, (None, None))  # not the job: the key, the account, or Kie's own trouble
+            error = KieUnreadable if scope is Scope.JOB else KieUnavailable
+            raise error(f"Kie answered {code}: {answer.message}")
         return family.snapshot(answer), answer.data
 
     def fresh_link(self, family: Family, task_id: str, url: str) -> str | None:
@@ -144,6 +152,10 @@ class KieClient:
         if not answer.parsed:
             raise KieUnavailable(f"Kie answered HTTP {answer.http_status} without JSON")
         return answer
+
+    def _without_key(self, answer: bytes) -> bytes:
+        """Take the key out of an answer that quotes it ("Incorrect API key provided: …"): its words are kept and shown."""
+        return answer.replace(self._key.encode(), b"***") if len(self._key) >= _LEAST_KEY else answer
 
     def _call(
         self,
@@ -192,7 +204,7 @@ class KieClient:
             )
             with closing(response):  # whole, the connection is back in its pool by then; else it is cut
                 body = _body(response)
-            answer = envelope(response.status, body)
+            answer = envelope(response.status, self._without_key(body))
             if watch.fired and not answer.parsed:
                 raise TimeoutError(f"no whole answer within {timeout_s:g} s")
             return answer

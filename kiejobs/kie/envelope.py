@@ -11,9 +11,12 @@ from typing import Any
 
 from kiejobs.answers import Busy, Outcome, Refused, Scope, Unknown
 from kiejobs.errors import Reason
+from kiejobs.kie.callbacks import without_tokens
 from kiejobs.writable import writable
 
 _MESSAGE_CHARACTERS = 500
+_READ_BYTES = 1000
+"""Of a body that is no envelope, to take 300 characters from: more, so that no address of ours is cut in its token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ class Envelope:
 
 
 def envelope(http_status: int, body: bytes) -> Envelope:
-    """Read an answer leniently. Never raises."""
+    """Read an answer leniently. Never raises.
+
+    Its message, which people and producers are shown, is without the token of an address of ours that Kie quotes.
+    """
     try:
         parsed = writable(json.loads(body, parse_constant=_no_number))
     except (ValueError, RecursionError):  # includes bytes that are no UTF-8
@@ -51,7 +57,7 @@ def envelope(http_status: int, body: bytes) -> Envelope:
     if not isinstance(parsed, dict):
         return Envelope(http_status, None, _words(body), None, parsed=False, body=parsed)
     message = parsed.get("msg") or parsed.get("message") or ""  # one documented sample spells it `message`
-    said = str(message)[:_MESSAGE_CHARACTERS]
+    said = without_tokens(str(message))[:_MESSAGE_CHARACTERS]
     return Envelope(http_status, as_int(parsed.get("code")), said, parsed.get("data"), parsed=True, body=parsed)
 
 
@@ -88,8 +94,8 @@ def _no_number(_: str) -> None:
 
 
 def _words(body: bytes) -> str:
-    text = " ".join(writable(body[:300].decode("utf-8", "replace")).split())
-    return text[:_MESSAGE_CHARACTERS]
+    text = without_tokens(writable(body[:_READ_BYTES].decode("utf-8", "replace")))
+    return " ".join(text[:300].split())
 
 
 REFUSALS: dict[int, tuple[Scope, Reason]] = {
@@ -124,9 +130,10 @@ def _about_the_model(answer: Envelope) -> bool:
 def refusal(answer: Envelope) -> Outcome:
     """Classify a create call's answer that names no task: refused, busy, or unknown."""
     code = answer.effective_code
+    in_front_of_kie = answer.code is None and code >= 500  # a page of a proxy: the create may have got through
     if code in THROTTLED:
         return Busy(str(code), answer.message)
-    if code in REFUSALS:
+    if code in REFUSALS and not in_front_of_kie:
         scope, reason = REFUSALS[code]
         another = reason is Reason.CREDITS or scope is Scope.MODEL or (code in (404, 422) and _about_the_model(answer))
         return Refused(str(code), answer.message or "no reason given", scope, reason, try_another=another)
@@ -136,4 +143,4 @@ def refusal(answer: Envelope) -> Outcome:
     elif code == 500:
         said += " (often a bad parameter; see Kie's log at https://kie.ai/logs)"
     evidence = {"http_status": answer.http_status, "code": answer.code, "message": answer.message}
-    return Unknown(said, str(code), evidence | {"data": repr(answer.data)[:2000]})
+    return Unknown(said, str(code), evidence | {"data": without_tokens(repr(answer.data))[:2000]})

@@ -13,6 +13,7 @@ from typing import Any
 from kiejobs.answers import Broken, NotVisible, Result
 from kiejobs.errors import Reason
 from kiejobs.kie.adoption import Echo
+from kiejobs.kie.callbacks import without_tokens
 from kiejobs.kie.envelope import Envelope, as_int, as_json
 from kiejobs.writable import writable_credits
 
@@ -139,6 +140,6 @@ def unseen(answer: Envelope) -> Broken | NotVisible:
 
 def broken(code: Any, message: Any, spent: Decimal | None = None) -> Broken:
     """Make a failure of Kie's code and words; the words decide whether the content was at fault."""
-    said = str(message or "Kie gave no reason")[:500]
+    said = without_tokens(str(message or "Kie gave no reason"))[:500]
     content = any(word in said.lower() for word in CONTENT_WORDS)
     return Broken(str(code or "")[:100], said, Reason.CONTENT if content else Reason.GENERATION, spent)

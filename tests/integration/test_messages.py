@@ -278,6 +278,22 @@ def test_an_address_that_turns_out_private_is_given_up(rt, jobs, receiver):
         deliveries.tell(tx, job.id, JobState.FAIL)
     notify(rt, jobs.deliveries()[0].id)
     assert jobs.deliveries()[0].state == DeliveryState.GAVE_UP
+    assert "127.0.0.1" not in jobs.deliveries()[0].error  # what names are here is not for tenants
+    assert "KIEJOBS_EGRESS_ALLOW" in jobs.deliveries()[0].error
+
+
+def test_a_message_that_cannot_be_signed_says_so(runtime, database):
+    """Where workers were not told with what, it waits, and whoever looks reads why."""
+    rt = runtime(database, webhook_secrets=None, database_url="postgresql://nobody@127.0.0.1/nothing")
+    jobs = KieJobs(rt.settings, database=database)
+    job = make_job(database, JobState.WAITING, callback_url="https://example.com/hook")
+    with database.write() as tx:
+        deliveries.tell(tx, job.id, JobState.FAIL)
+    for _ in range(2):
+        assert not notify(rt, jobs.deliveries()[0].id)
+    (waiting,) = jobs.deliveries()
+    assert (waiting.state, waiting.attempts) == (DeliveryState.PENDING, 0)
+    assert "Set KIEJOBS_WEBHOOK_SECRETS" in waiting.error
 
 
 def test_what_is_sent_again_is_sent_now(rt, jobs, receiver):

@@ -1,5 +1,6 @@
-"""The guard against kombu's fault: there as long as it is needed, and not longer."""
+"""The guards against kombu's faults: there as long as they are needed, and not longer."""
 
+from queue import Empty
 from types import SimpleNamespace
 
 import kombu
@@ -9,14 +10,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from workers import broker_guard
 
-ORIGINAL = transport.Channel._connparams
+GUARDED = ("_connparams", "_brpop_read")
+ORIGINALS = {name: getattr(transport.Channel, name) for name in GUARDED}
+NO_MESSAGES = [b"a prompt", b'{"prompt": "a prompt"}', b"[]", b"5", b"null", b"\xff"]
 
 
 @pytest.fixture
 def unguarded(monkeypatch):
     """kombu's own method, whatever was imported before."""
-    own = getattr(ORIGINAL, "original", ORIGINAL)
-    monkeypatch.setattr(transport.Channel, "_connparams", own)
+    for name, found in ORIGINALS.items():
+        monkeypatch.setattr(transport.Channel, name, getattr(found, "original", found))
 
 
 def _closed_channel():
@@ -41,12 +44,39 @@ def test_with_the_guard_a_closed_transport_is_a_connection_error(unguarded):
         _closed_channel()._connparams()
 
 
+@pytest.fixture(params=NO_MESSAGES)
+def reading(request, unguarded):
+    """A channel to which Redis gives what is no message."""
+    channel = transport.Channel.__new__(transport.Channel)
+    channel._closed, channel._queue_cycle = True, SimpleNamespace(rotate=lambda queue: None)
+    channel.connection_errors = (RedisConnectionError,)
+    given = SimpleNamespace(connection=None, parse_response=lambda *_, **__: (b"submit", request.param))
+    channel.client = given
+    channel.connection = SimpleNamespace(_deliver=lambda message, queue: transport.Channel.Message(message, channel))
+    return channel
+
+
+def test_this_kombu_still_dies_of_what_is_no_message(reading):
+    """Fails with the first kombu that gets over it by itself."""
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        reading._brpop_read()
+
+
+def test_with_the_guard_what_is_no_message_is_dropped_unshown(reading, caplog):
+    """The transport goes on to the next one."""
+    assert broker_guard.install()
+    with pytest.raises(Empty):
+        reading._brpop_read()
+    assert "dropped" in caplog.text
+    assert "prompt" not in caplog.text
+
+
 def test_installing_twice_guards_once(unguarded):
     """The app may be imported more than once."""
     broker_guard.install()
-    first = transport.Channel._connparams
+    first = [getattr(transport.Channel, name) for name in GUARDED]
     broker_guard.install()
-    assert transport.Channel._connparams is first
+    assert [getattr(transport.Channel, name) for name in GUARDED] == first
 
 
 def test_a_newer_kombu_is_left_alone(unguarded, monkeypatch):

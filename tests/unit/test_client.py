@@ -19,8 +19,20 @@ import pytest
 from urllib3.util import parse_url
 
 from kiejobs import __version__
-from kiejobs.answers import Accepted, Broken, Busy, Finished, NotSent, NotVisible, Outcome, Pending, Refused, Unknown
-from kiejobs.errors import KieThrottled, KieUnavailable, SettingsError
+from kiejobs.answers import (
+    Accepted,
+    Broken,
+    Busy,
+    Finished,
+    NotSent,
+    NotVisible,
+    Outcome,
+    Pending,
+    Refused,
+    Scope,
+    Unknown,
+)
+from kiejobs.errors import KieThrottled, KieUnavailable, KieUnreadable, Reason, SettingsError
 from kiejobs.kie.client import CREDIT, KieClient
 from kiejobs.kie.deadline import connections
 from kiejobs.kie.families.market import Market
@@ -153,6 +165,24 @@ def closed_port() -> int:
 
 
 # ── what a create may end as ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stumbling(Market):
+    """A family that a request makes stumble."""
+
+    def create(self, model: str, request: dict[str, Any], callback_url: str | None) -> Any:
+        raise TypeError("dict expected, got str")
+
+
+def test_a_request_that_makes_no_call_is_refused_and_nothing_is_sent() -> None:
+    """What goes wrong before a byte has left is known to cost nothing: no job is parked for it."""
+    wire = Wire(send(whole(ACCEPTED)))
+    outcome = KieClient(wire.url, KEY).create(Stumbling(), "any", REQUEST)
+    wire.close()
+    assert outcome == Refused(
+        "", "the request cannot be put into a call: TypeError: dict expected, got str", Scope.JOB, Reason.INVALID_INPUT
+    )
+    assert wire.connections == 0
 
 
 def test_an_accepted_create_names_its_task() -> None:
@@ -342,7 +372,7 @@ def test_a_create_ends_at_its_deadline_whatever_the_server_does(how: str) -> Non
         took_s = time.monotonic() - started
         assert isinstance(outcome, Unknown)
         assert len(wire.requests) == wire.connections == 1
-    assert took_s < 1.6
+    assert took_s < 3
 
 
 @pytest.mark.parametrize("how", SLOW)
@@ -353,7 +383,7 @@ def test_a_read_ends_at_its_deadline_whatever_the_server_does(how: str) -> None:
         with pytest.raises(KieUnavailable):
             KieClient(wire.url, KEY, timeout_s=0.6).record(MARKET, "t-1")
         took_s = time.monotonic() - started
-    assert took_s < 1.6
+    assert took_s < 3
 
 
 def test_a_dripped_answer_is_unknown() -> None:
@@ -541,6 +571,18 @@ def test_create_and_read_say_who_they_are() -> None:
     assert "content-type" not in read
 
 
+def test_an_answer_that_quotes_the_key_is_read_without_it() -> None:
+    """Careless services do ("Incorrect API key provided: …"); their words are kept, shown, and sent to producers."""
+    said = f"Incorrect API key provided: {KEY}"
+    with serving(send(whole(json.dumps({"code": 401, "msg": said, "data": {"Authorization": KEY}}).encode()))) as wire:
+        assert create(wire.url).message == "Incorrect API key provided: ***"  # type: ignore[union-attr]
+        with pytest.raises(KieUnavailable) as told:
+            KieClient(wire.url, KEY).credit()
+    assert KEY not in str(told.value)
+    with serving(send(whole(f"<html>{said}</html>".encode(), "502 Bad Gateway"))) as wire:
+        assert KEY not in str(create(wire.url))
+
+
 def test_the_key_shows_in_no_repr() -> None:
     """I11: a client in a traceback shows its address alone."""
     assert KEY not in repr(KieClient("https://api.kie.ai", KEY))
@@ -630,6 +672,16 @@ def test_a_gateways_status_ends_no_task(answer: bytes) -> None:
     """408 and 501 end a task as codes of Kie's envelope, not as the HTTP status of somebody in between."""
     with pytest.raises(KieUnavailable):
         read(answer)
+
+
+@pytest.mark.parametrize(
+    ("code", "about_the_task"), [(400, True), (409, True), (401, False), (455, False), (500, False)]
+)
+def test_only_an_answer_about_the_task_says_that_it_cannot_be_read(code: int, about_the_task: bool) -> None:
+    """A revoked key, maintenance or Kie's own trouble say nothing of a task, and must never refuse one."""
+    with pytest.raises(KieUnavailable) as raised:
+        read(whole(b'{"code":%d,"msg":"no","data":null}' % code))
+    assert isinstance(raised.value, KieUnreadable) is about_the_task
 
 
 def test_a_fresh_link_is_a_text_or_none() -> None:

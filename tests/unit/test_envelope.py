@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from kiejobs.answers import Busy, Refused, Scope, Unknown
 from kiejobs.errors import Reason
+from kiejobs.kie.callbacks import callback_url, token
 from kiejobs.kie.envelope import as_int, as_json, envelope, refusal
+from kiejobs.kie.reading import broken
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
 REFUSED = {
@@ -63,7 +65,7 @@ def test_a_500_says_that_it_is_often_a_bad_parameter() -> None:
     assert "often a bad parameter" in found.message
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 524, 599])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 505, 520, 524, 599])
 def test_a_gateways_page_is_unknown(status: int) -> None:
     """HTML from in front of Kie: the create may have got through."""
     answer = envelope(status, HTML)
@@ -71,7 +73,7 @@ def test_a_gateways_page_is_unknown(status: int) -> None:
     assert isinstance(refusal(answer), Unknown)
 
 
-@pytest.mark.parametrize("status", REFUSED)
+@pytest.mark.parametrize("status", [status for status in REFUSED if status < 500])
 def test_where_the_body_is_no_envelope_the_http_status_decides(status: int) -> None:
     """A page with status 401 refuses as code 401 does."""
     found = refusal(envelope(status, HTML))
@@ -154,6 +156,19 @@ def test_the_message_may_be_spelt_out() -> None:
     assert envelope(200, b'{"code": 422, "message": "no"}').message == "no"
     assert envelope(200, b'{"code": 422}').message == ""
     assert len(envelope(200, body(422, "x" * 10_000)).message) == 500
+
+
+@pytest.mark.parametrize("quoted", ["{}", "cannot call {}", "x" * 250 + " {}", "<html>" + " " * 290 + "{}</html>"])
+def test_words_that_quote_our_address_are_kept_without_its_token(quoted: str) -> None:
+    """In a message, in what is kept of an unknown outcome, in a page that is no JSON, also where they are cut."""
+    secret, submission = "s" * 32, "018f3a5e-7c1d-7e6a-9b0f-2d4c6e8a0b1c"
+    proof = token(submission, secret).partition(".")[2]
+    said = quoted.format(callback_url("https://gate.example", submission, secret))
+    answers = [envelope(200, body(code, said, {"param": json.dumps({"at": said})})) for code in (422, 500)]
+    for answer in (*answers, envelope(502, said.encode())):
+        found = refusal(answer)
+        assert proof[:8] not in f"{answer.message} {found} {broken('500', said).message}"
+    assert f"{submission}.***" in str(refusal(answers[1]))
 
 
 json_values = st.recursive(

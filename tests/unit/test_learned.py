@@ -4,7 +4,7 @@ import random
 from math import log
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kiejobs.learned import AT_LEAST, BETTER, SLOWEST, learn, replay
@@ -64,6 +64,7 @@ def test_a_job_is_called_late_by_the_slowest_that_is_known() -> None:
     assert schedule.late_s == pytest.approx(SLOWEST * max(known))
 
 
+@settings(deadline=None)  # of the machine's speed, this says nothing
 @given(st.lists(st.floats(0.5, 3000), min_size=AT_LEAST, max_size=60))
 def test_a_schedule_keeps_its_bounds(durations_s: list[float]) -> None:
     """Looks rise by at least a second and at most what a message may wait, and reach the slowest."""

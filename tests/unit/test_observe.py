@@ -369,7 +369,7 @@ class Seen:
         self.events.append({"type": kind, **fields})
 
 
-def received(name: str, kwargs: dict[str, Any]) -> QuietRequest:
+def received(name: str, kwargs: dict[str, Any], **more_headers: str) -> QuietRequest:
     """A message as a worker receives it, with the long form that its producer put into the header."""
     app = Celery("tests", set_as_current=False)
     app.conf.update(task_ignore_result=True)
@@ -379,7 +379,7 @@ def received(name: str, kwargs: dict[str, Any]) -> QuietRequest:
         pass
 
     headers = {"id": "018f3a5e-7c1d-7e6a-9b0f-2d4c6e8a0b1c", "task": name, "lang": "py", "argsrepr": "()"}
-    headers["kwargsrepr"] = repr(kwargs)
+    headers |= {"kwargsrepr": repr(kwargs), **more_headers}
     body = ((), kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
     message = SimpleNamespace(
         headers=headers,
@@ -408,6 +408,20 @@ def test_a_bare_request_shows_no_prompt(given: dict[str, Any]) -> None:
     assert request.kwargsrepr == "{'job_id': '018f3a5e-7c1d-7e6a-9b0f-2d4c6e8a0b1c'}"
 
 
+def test_a_bare_request_under_a_name_of_its_senders_shows_no_prompt() -> None:
+    """Celery's `shadow` renames a task for those who watch, and does not make it another."""
+    request = received(SUBMIT, {"request": {"model": "z-image", "input": {"prompt": PROMPT}}}, shadow="banner of Mai")
+    assert (request.name, request.type) == ("banner of Mai", SUBMIT)
+    assert PROMPT not in f"{request.kwargsrepr} {request.info()} {request}"
+
+
+@pytest.mark.parametrize("kwargs", [{"request": {"prompt": PROMPT}}, {"job_id": PROMPT, "version": 7}])
+def test_a_request_that_was_sent_to_another_task_shows_no_prompt(kwargs: dict[str, Any]) -> None:
+    """By mistake: what such a task is given are ids, or nothing that is shown."""
+    request = received(POLL, kwargs)
+    assert PROMPT not in f"{request.kwargsrepr} {request.info()} {request}"
+
+
 def test_a_nudge_shows_its_ids() -> None:
     """Which is what one looks for in Flower."""
     request = received(POLL, {"job_id": "j-1", "version": 7})
@@ -421,7 +435,7 @@ def test_a_worker_with_quick_queues_and_copies_is_warned_of(caplog: pytest.LogCa
     warn_of_mixed_queues({"store"})
     assert caplog.records == []
     warn_of_mixed_queues({"poll", "store"})
-    assert "celery -A workers worker -Q store" in caplog.text
+    assert "python -m workers worker -Q store" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,14 @@ def test_an_input_without_references_has_none() -> None:
     assert read({"prompt": '{"$from": 1}', "seed": 3, "list": [1, [2]], "none": None}) == []
 
 
+@pytest.mark.parametrize("given", [{"$file": {"key": KEY}}, {"$from": JOB}])
+def test_a_reference_is_no_input(given: dict[str, Any]) -> None:
+    """It stands for a URL, and Kie takes named fields; sent as it is, it would only break the call."""
+    with pytest.raises(InvalidInput, match="a reference itself") as refused:
+        read(given)
+    assert refused.value.field == "input"
+
+
 @pytest.mark.parametrize(
     "value",
     [

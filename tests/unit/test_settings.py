@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kiejobs.errors import SettingsError
-from kiejobs.settings import Settings, checked_tenant, environment_name, load, names
+from kiejobs.settings import Settings, checked_tenant, environment_name, load, names, only, set_here
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +67,24 @@ def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(
 
 
 def test_a_name_that_is_like_none_is_refused_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a guess."""
-    assert str(refused(monkeypatch, KIEJOBS_QQQQQQQ="1")) == "KIEJOBS_QQQQQQQ is not a setting of kiejobs."
+    """Without a guess, also where it is short and the prefix is most of it."""
+    for name in ("KIEJOBS_QQQQQQQ", "KIEJOBS_FOO", "KIEJOBS_X"):
+        with monkeypatch.context() as only:
+            assert str(refused(only, **{name: "1"})) == f"{name} is not a setting of kiejobs."
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("KIEJOBS_DB_URL", "KIEJOBS_DATABASE_URL"),
+        ("KIEJOBS_API_KEY", "KIE_API_KEY"),
+        ("KIEJOBS_STORAGE", "KIEJOBS_STORAGE_URL"),
+        ("KIEJOBS_LEASE", "KIEJOBS_LEASE_S"),
+    ],
+)
+def test_a_name_that_is_close_is_still_guessed(monkeypatch: pytest.MonkeyPatch, typed: str, meant: str) -> None:
+    """A word left out, or the prefix of the other names."""
+    assert f"Did you mean {meant}?" in str(refused(monkeypatch, **{typed: "1"}))
 
 
 @pytest.mark.parametrize("line", ["KIEJOBS_CREATE_LIMITS=5", "  export KIEJOBS_CREATE_LIMITS = 5"])
@@ -315,3 +331,26 @@ def test_settings_cannot_be_changed() -> None:
     """One frozen object for the whole process."""
     with pytest.raises(ValueError, match="frozen"):
         load().create_limit = 5  # type: ignore[misc]
+
+
+# ── some of them alone ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_asked_for_is_read_and_nothing_else(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The environment goes before `.env`, an empty value is none, and what is wrong with the others does not matter."""
+    (folder / ".env").write_text("KIE_API_KEY=of-dotenv\nKIE_BASE_URL=http://dotenv\nKIEJOBS_CREATE_LIMIT=many\n")
+    monkeypatch.setenv("KIE_BASE_URL", "http://environment")
+    monkeypatch.setenv("KIEJOBS_EGRESS_ALLOW", "")
+    monkeypatch.setenv("KIEJOBS_ACCOUNTS", "no JSON")
+    asked = ("KIE_API_KEY", "KIE_BASE_URL", "KIEJOBS_EGRESS_ALLOW", "KIEJOBS_PUBLIC_URL")
+    assert set_here(asked) == {"KIE_API_KEY": "of-dotenv", "KIE_BASE_URL": "http://environment"}
+
+
+def test_settings_of_given_values_know_no_environment(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Neither the environment nor `.env`; and a wrong value is told like any other."""
+    (folder / ".env").write_text("KIE_API_KEY=of-dotenv\n")
+    monkeypatch.setenv("KIEJOBS_LEASE_S", "7")
+    found = only({"KIE_BASE_URL": "http://given/"})
+    assert (found.keys, found.lease_s, found.base_url) == ({}, 60, "http://given")
+    with pytest.raises(SettingsError, match="KIE_BASE_URL: must start with http"):
+        only({"KIE_BASE_URL": "given"})

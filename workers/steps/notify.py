@@ -31,6 +31,7 @@ def notify(rt: Runtime, delivery_id: str) -> bool:
         secrets = rt.settings.webhooks_signed_with
     except SettingsError as error:
         log.error("message %s waits: %s. %s", delivery_id, error, error.remedy)
+        deliveries.explain(rt.database, delivery_id, f"{error}. {error.remedy}")
         return False
     claim = deliveries.claim(rt.database, delivery_id, claim_s=CLAIM_S)
     if claim is None:

@@ -29,23 +29,25 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+_BY_NAME = {known.name: known for known in FAMILIES}
+_BY_MODEL = {model: known for known in FAMILIES for model in known.models}
+
+
 def family(name: str) -> Family:
     """Return the family of this name, as a job's row has it; KieUnavailable where this version has none."""
-    for known in FAMILIES:
-        if known.name == name:
-            return known
-    raise KieUnavailable(
-        f"this version of kiejobs has no API family {name!r}", remedy="Run the version that made the job."
-    )
+    if name not in _BY_NAME:
+        raise KieUnavailable(
+            f"this version of kiejobs has no API family {name!r}", remedy="Run the version that made the job."
+        )
+    return _BY_NAME[name]
 
 
 def family_for(model: str) -> Family:
     """Return the family that makes a model. Whatever no other family claims goes to the jobs API."""
-    return next((known for known in FAMILIES if model in known.models), FAMILIES[0])
+    return _BY_MODEL.get(model, FAMILIES[0])
 
 
 def chosen(model: str) -> tuple[Family, str]:
     """Read a model's id as a request gives it: `family:model` names the family outright, as in `jobs:runway`."""
-    prefix, colon, rest = model.partition(":")
-    named = next((known for known in FAMILIES if colon and rest and known.name == prefix), None)
-    return (named, rest) if named else (family_for(model), model)
+    prefix, _, rest = model.partition(":")
+    return (_BY_NAME[prefix], rest) if rest and prefix in _BY_NAME else (family_for(model), model)
