@@ -4,6 +4,8 @@ Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 a dependency canno
 timed out. A bug is not dressed up: it keeps its traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -39,17 +41,50 @@ Exit codes: 0 done, 1 the job failed, 2 bad usage or input, 3 a dependency canno
 or timed out."""
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""Wrong options and arguments; typer has it under no public name."""
+
+
 class _Edge(TyperGroup):
     """Turns our own errors into lines; everything else is a bug and stays one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command, and find the command."""
+        with _usage_told(as_json="--json" in args):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            with _usage_told(as_json=as_json):
+                return super().invoke(ctx)
         except KieJobsError as error:
             render.tell_error(error, as_json=as_json)
             raise typer.Exit(exit_code_of(error)) from None
+
+
+@contextmanager
+def _usage_told(*, as_json: bool) -> Iterator[None]:
+    """Print a usage error's document where one was asked for; typer prints its lines and ends with 2."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = error.message.replace("Value error, ", "")  # pydantic's, which typer checks values with
+        if as_json:
+            remedy = f"{error.ctx.command_path} --help" if error.ctx else "kiejobs --help"
+            render.print_json(render.error_document(error.format_message(), remedy, field=_field(error)))
+        raise
+
+
+def _field(error: Any) -> str | None:
+    """Name the option or argument at fault, as it is typed."""
+    parameter = getattr(error, "param", None)
+    if parameter is None:
+        given: str | None = getattr(error, "option_name", None)
+        return given
+    option = next((name for name in parameter.opts if name.startswith("--")), None)
+    return str(option or parameter.metavar or parameter.name)
 
 
 app = typer.Typer(

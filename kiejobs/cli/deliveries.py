@@ -6,7 +6,9 @@ import typer
 
 from kiejobs.cli import render
 from kiejobs.cli.render import Json, examples
+from kiejobs.cli.whose import jobs_with, jobs_with_delivery
 from kiejobs.documents import address_document, delivery_document
+from kiejobs.errors import InvalidInput
 from kiejobs.jobs import DEFAULT_TENANT, DeliveryState
 
 if TYPE_CHECKING:
@@ -30,9 +32,9 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(
         help="List messages to producers, or send one again.",
         epilog=examples(
-            "kiejobs deliveries --state gave_up",
+            "kiejobs deliveries --state gave_up --all-tenants",
             "kiejobs deliveries --resend 7c0e…",
-            "kiejobs deliveries --tenant shop --job 0f3c…",
+            "kiejobs deliveries --job 0f3c…",
             "kiejobs deliveries default https://service.example/kiejobs",
             "kiejobs deliveries enable https://service.example/kiejobs",
         ),
@@ -50,24 +52,35 @@ def deliveries(  # noqa: PLR0917 - each is an option
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Only messages about this job.")] = None,
     resend: Annotated[str | None, typer.Option(metavar="DELIVERY", help="Send this one once more, now.")] = None,
     tenant: Tenant = DEFAULT_TENANT,
+    all_tenants: Annotated[bool, typer.Option("--all-tenants", "-A", help="Everybody's messages.")] = False,
     json: Json = False,
 ) -> None:
-    """List the messages to producers, newest first. One that was given up can be sent again."""
+    """List the messages to producers, newest first. One that was given up can be sent again.
+
+    A job's messages, and the one that is sent again, are found whosever they are.
+    """
     if context.invoked_subcommand is not None:
         return
     from kiejobs.producer import KieJobs
 
-    jobs = KieJobs(who="cli", tenant=tenant)
     if resend is not None:
+        jobs = jobs_with_delivery(resend)
         jobs.send_again(resend)
-    found = jobs.deliveries(state=state, job_id=job, limit=limit)
+    else:
+        jobs = jobs_with(job) if job is not None else KieJobs(who="cli", tenant=tenant)
+    listed = jobs.deliveries_of_all if all_tenants else jobs.deliveries
+    found = listed(state=state, job_id=job, limit=limit)
     if json:
         render.print_json({"deliveries": [delivery_document(one) for one in found]})
     elif not found:
-        render.hint("No such messages. A job enqueued with a callback URL has some.")
+        whose = "" if all_tenants else f" of tenant {jobs.tenant}; --all-tenants looks for everybody's"
+        render.hint(f"No such messages{whose}. A job enqueued with a callback URL has some.")
     else:
-        rows = [(one.id, one.kind, one.state, str(one.attempts), one.error or "", one.job_id) for one in found]
-        render.out().print(render.table(("delivery", "what", "state", "tries", "last error", "job"), rows))
+        columns = ("delivery", "what", "state", "tries", "last error", "job", *(["tenant"] if all_tenants else []))
+        rows = [
+            (one.id, one.kind, one.state, str(one.attempts), one.error or "", one.job_id, one.tenant) for one in found
+        ]
+        render.out().print(render.table(columns, [row[: len(columns)] for row in rows]))
 
 
 def default(
@@ -81,6 +94,8 @@ def default(
     """Show or set the address that is told of every job which names none of its own."""
     from kiejobs.producer import KieJobs
 
+    if url is not None and none:
+        raise InvalidInput("--none stands alone, without a URL", field="--none", remedy="Leave one of them out.")
     addresses = KieJobs(who="cli", tenant=tenant).addresses
     if url is not None or none:
         addresses.set_default(url)

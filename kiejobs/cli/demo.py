@@ -2,12 +2,13 @@
 
 Real processes over real HTTP: an embedded broker, two workers, beat, SQLite, local storage, the simulator. It runs in a
 folder of its own, drops every KIE_*, KIEJOBS_* and AWS_* name and reads no `.env`, so a key that is set is not touched.
+With `--live` the user's Kie stands in for the simulator, and one picture is bought: see `demo_live`.
 """
 
 import itertools
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ import typer
 
 from kiejobs.cli import render
 from kiejobs.cli.demo_screen import DemoScreen
-from kiejobs.cli.examples import EXAMPLES, Attempt
+from kiejobs.cli.examples import EXAMPLES, PICTURE, Attempt, Example
 from kiejobs.cli.exits import Exit
 from kiejobs.cli.render import Json, examples
 from kiejobs.documents import job_document
@@ -24,9 +25,9 @@ from kiejobs.errors import SettingsError
 
 if TYPE_CHECKING:
     from kiejobs.cli.broker import EmbeddedBroker
+    from kiejobs.cli.demo_live import Purchase
     from kiejobs.cli.processes import Supervisor
     from kiejobs.producer import KieJobs
-    from kiejobs.settings import Settings
 
 PATIENCE_S = 120.0
 """After so long the demo gives up; it takes about 25 s, on a slow machine 50."""
@@ -40,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
         "kiejobs demo --flower",
         "kiejobs demo --json",
         "KIEJOBS_EMBEDDED_BROKER=fakeredis kiejobs demo",
+        "KIE_API_KEY=… kiejobs demo --live     # the real Kie: one picture, bought after it has asked",
     )
     app.command(short_help="See the whole way on this machine, nothing paid.", epilog=examples(*lines))(demo)
 
@@ -65,31 +67,50 @@ def demo(
     flower: Annotated[
         bool, typer.Option("--flower", help="Also run the dashboard, and keep everything up until Ctrl-C.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Buy one picture at the real Kie, with KIE_API_KEY. Asks first.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --live: do not ask before paying.")] = False,
     json: Json = False,
 ) -> None:
     """See it work: six generations from request to stored file, on a local Kie. No key, no set-up, nothing paid.
 
     Runs an embedded broker, workers, schedule and simulator as real processes, sends the example requests of Kie's own
     documentation, and ends with what was stored and what failed. About 25 seconds; nothing is left running.
+
+    With --live the real Kie takes the simulator's place: says what one picture of the cheapest model costs, asks, buys
+    it, and shows the file and the credits before and after.
     """
-    from kiejobs.cli import environment
+    from kiejobs.cli import demo_live, environment
     from kiejobs.cli.processes import StopAsked, Supervisor
 
-    started = time.monotonic()
+    if yes and not live:
+        raise typer.BadParameter("there is nothing to agree to without --live", param_hint="--yes")
     environment.checkout()
     environment.require(["obstore", "fastapi", *(["flower"] if flower else [])])
     chosen = environment.embedded_broker()
     screen = DemoScreen(to_stderr=json)
+    purchase = demo_live.agree(screen, yes=yes) if live else None
+    started = time.monotonic()
     folder = _own_folder(data_dir)
-    screen.open(folder)
+    accounted: AbstractContextManager[None] = nullcontext()
+    if purchase:
+        screen.open_live(folder)
+        accounted = demo_live.accounted_for(screen, folder)
+    else:
+        screen.open(folder)
     summary: dict[str, Any] | None = None
-    with suppress(StopAsked), Supervisor(_Logs(folder / "logs").write) as programs:
-        stage = _set_up(programs, folder, chosen, flower=flower)
-        entries = _enqueue(stage.jobs)
+    with suppress(StopAsked), accounted, Supervisor(_Logs(folder / "logs").write) as programs:
+        stage = _set_up(programs, folder, chosen, purchase, flower=flower)
+        entries = _enqueue(stage.jobs, [PICTURE] if purchase else EXAMPLES)
         with screen.watching(entries):
-            _follow(programs, stage.jobs, entries, screen)
+            _follow(programs, stage.jobs, entries, screen, demo_live.PATIENCE_S if purchase else PATIENCE_S)
         summary = _summary(stage, entries, time.monotonic() - started)
-        screen.close(entries, summary)
+        if purchase:
+            summary |= purchase.document()
+            screen.close_live(entries[0], summary)
+        else:
+            screen.close(entries, summary)
         _stay(programs, stage, screen, wanted=flower and not json)
     if summary is None:
         screen.say("Stopped.")
@@ -127,16 +148,19 @@ def _next_folder(parent: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _set_up(programs: "Supervisor", folder: Path, choice: str, *, flower: bool) -> _Stage:
+def _set_up(programs: "Supervisor", folder: Path, choice: str, purchase: "Purchase | None", *, flower: bool) -> _Stage:
     """Start everything; returns when broker and simulator listen. The workers come up meanwhile: rows wait in line."""
     from kiejobs.cli import broker, environment, stack
     from kiejobs.cli.ports import free_port
+    from kiejobs.cli.up import keep_toys_and_jobs_apart
     from kiejobs.producer import KieJobs
+    from kiejobs.settings import only
 
     given = environment.with_checkout(environment.without_settings())
     made = broker.embedded(choice, folder, given, rank=stack.BROKER_STOPS)
     api, files, dashboard = free_port(), free_port(), free_port()
-    ours = stack.simulator_settings(api, files) | {
+    kie = purchase.kie.given if purchase else stack.simulator_settings(api, files)
+    ours = kie | {
         "KIEJOBS_DATA_DIR": str(folder),
         "KIEJOBS_BROKER_URL": made.url,
         "KIEJOBS_LOG_FORMAT": "text",
@@ -144,46 +168,31 @@ def _set_up(programs: "Supervisor", folder: Path, choice: str, *, flower: bool) 
     }
     running = stack.Stack(given | ours, folder)
     programs.start(made.program)
-    programs.start(running.simulator(api, files))
-    jobs = KieJobs(_settings_of_ours(folder, made.url), who="demo")
+    if not purchase:
+        programs.start(running.simulator(api, files))
+    jobs = KieJobs(only({"KIEJOBS_DATA_DIR": folder, "KIEJOBS_BROKER_URL": made.url}), who="demo")
+    keep_toys_and_jobs_apart(jobs.settings, folder, simulator=not purchase)
     jobs.database  # noqa: B018 - makes the schema while the broker starts, before the workers look for it
     made.wait_for(programs)
     for program in [*running.workers(), running.beat(), *([running.flower(dashboard)] if flower else [])]:
         programs.start(program)
-    programs.wait_until(lambda: programs.said(stack.SIMULATOR, "Kie simulator:"), within_s=30, what="the simulator")
-    notes = (f"Flower: http://127.0.0.1:{dashboard} (login demo:demo)", f"Simulator: http://127.0.0.1:{api}")
-    return _Stage(folder, made, jobs, notes)
+    notes = [f"Flower: http://127.0.0.1:{dashboard} (login demo:demo)"]
+    if not purchase:
+        programs.wait_until(lambda: programs.said(stack.SIMULATOR, "Kie simulator:"), within_s=30, what="the simulator")
+        notes.append(f"Simulator: http://127.0.0.1:{api}")
+    return _Stage(folder, made, jobs, tuple(notes))
 
 
-def _settings_of_ours(folder: Path, broker_url: str) -> "Settings":
-    """Make settings from these values alone: no environment, no `.env`."""
-    from pydantic_settings import PydanticBaseSettingsSource as Source
-
-    from kiejobs.settings import Settings
-
-    class Given(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: Any,  # noqa: ARG003 - pydantic's signature
-            init_settings: Source,
-            env_settings: Source,  # noqa: ARG003
-            dotenv_settings: Source,  # noqa: ARG003
-            file_secret_settings: Source,  # noqa: ARG003
-        ) -> tuple[Source, ...]:
-            return (init_settings,)
-
-    return Given.model_validate({"KIEJOBS_DATA_DIR": folder, "KIEJOBS_BROKER_URL": broker_url})
-
-
-def _enqueue(jobs: "KieJobs") -> list[Attempt]:
-    sent = [(one, jobs.enqueue(one.model, one.input, metadata={"demo": one.title})) for one in EXAMPLES]
+def _enqueue(jobs: "KieJobs", wanted: Sequence[Example]) -> list[Attempt]:
+    sent = [(one, jobs.enqueue(one.model, one.input, metadata={"demo": one.title})) for one in wanted]
     return [Attempt(one, job) for one, job in sent]
 
 
-def _follow(programs: "Supervisor", jobs: "KieJobs", entries: list[Attempt], screen: DemoScreen) -> None:
+def _follow(
+    programs: "Supervisor", jobs: "KieJobs", entries: list[Attempt], screen: DemoScreen, patience_s: float
+) -> None:
     """Look at the jobs until all have ended, or patience has."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + patience_s
     while any(not entry.job.ended for entry in entries) and time.monotonic() < until:
         programs.look(_LOOK_EVERY_S)
         for entry in entries:

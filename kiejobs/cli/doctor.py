@@ -6,6 +6,7 @@ function from the settings to findings, so a new one is a function and a line in
 
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 5.0
 STALE_S = 60.0
+UNATTENDED_S = 180.0
+"""Workers read the balances of their accounts every minute."""
 _GATEWAY_WITHIN_S = 4.5
 """Longer than a gateway waits for a broker that hangs."""
 
@@ -177,11 +180,16 @@ def _account(settings: "Settings", name: str) -> Finding:
 
 def _database(settings: "Settings") -> list[Finding]:
     from kiejobs.db import migrate
+    from kiejobs.db.session import sqlite_file
 
+    file = sqlite_file(settings.database)
+    trouble = _file_trouble(file) if file else ""
+    if trouble:
+        remedy = "Set KIEJOBS_DATA_DIR or KIEJOBS_DATABASE_URL to a place that can be written."
+        return [Finding("database", Level.BAD, trouble, remedy)]
     database = _opened(settings)
     if database is None:
-        said = f"SQLite in {settings.data_dir.absolute()}, made when it is first used"
-        return [Finding("database", Level.OK, said), _one_machine()]
+        return [Finding("database", Level.OK, f"SQLite in {file}, made when it is first used"), _one_machine()]
     shown = render.without_password(database.url.render_as_string(hide_password=True))
     current, newest = migrate.current(database), migrate.head()
     lines = [Finding("database", Level.OK, f"{shown} is at revision {current}")]
@@ -198,15 +206,35 @@ def _one_machine() -> Finding:
 
 def _opened(settings: "Settings") -> "Database | None":
     """Open the database; None where it is an SQLite file that does not exist yet, so that looking does not make it."""
-    from sqlalchemy import make_url
+    from kiejobs.db.session import Database, sqlite_file
 
-    from kiejobs.db.session import Database
-
-    if settings.database.startswith("sqlite"):
-        file = make_url(settings.database).database
-        if file and not Path(file).exists():
-            return None
+    file = sqlite_file(settings.database)
+    if file and not os.access(file, os.F_OK):
+        return None
     return Database(settings.database, pool_size=2)
+
+
+def _file_trouble(file: Path) -> str:
+    """Say why SQLite cannot work with this file, or make it: it also writes beside it. Empty where it can."""
+    why = _unwritable(file.parent)
+    if why:
+        return f"SQLite cannot write in {file.parent}: {why}"
+    if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} cannot be read and written"
+    return ""
+
+
+def _unwritable(folder: Path) -> str:
+    """Say why no file can be made in this folder, or in the one it would be made in; empty where one can.
+
+    Tried, because permissions alone do not tell; the file has no name and is gone at once.
+    """
+    there = next(one for one in (folder, *folder.parents) if os.access(one, os.F_OK))
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _broker(settings: "Settings") -> list[Finding]:
@@ -252,7 +280,7 @@ def _workers_of(
 ) -> Finding:
     missing = [queue for queue in queues if queue not in consumed]
     if missing:
-        remedy = f"Start one: celery -A workers worker -Q {','.join(queues)} {flags}   (or `kiejobs up`)"
+        remedy = f"Start one: python -m workers worker -Q {','.join(queues)} {flags}   (or `kiejobs up`)"
         return Finding(about, Level.BAD, f"nobody works on the queue {', '.join(missing)}", remedy)
     names = sorted(node for node, its in answered.items() if {queue["name"] for queue in its} & set(queues))
     return Finding(about, Level.OK, f"{', '.join(names)} answers" if len(names) == 1 else f"{', '.join(names)} answer")
@@ -271,7 +299,7 @@ def _beat(settings: "Settings") -> list[Finding]:
     stale = not any(fresh) or any(age is not None and age > STALE_S for age in ages.values())
     said = ", ".join(f"{name} {'has not run' if age is None else f'ran {age:.0f} s ago'}" for name, age in ages.items())
     if stale:
-        remedy = "Start it: celery -A workers beat (and the quick worker, which runs what beat asks for)."
+        remedy = "Start it: python -m workers beat (and the quick worker, which runs what beat asks for)."
         return [Finding("beat", Level.BAD, said, remedy)]
     return [Finding("beat", Level.OK, said)]
 
@@ -291,7 +319,17 @@ def _storage(settings: "Settings") -> list[Finding]:
         return [Finding("storage", Level.OK, f"{Path(url).absolute()} can be written")]
     at = f" at {settings.storage_endpoint}" if settings.storage_endpoint else ""
     lines = [Finding("storage", Level.OK, f"{render.without_password(url)}{at} can be written and read")]
-    return [*lines, _unfinished_uploads(settings, store)] if url.lower().startswith(("s3:", "s3a:")) else lines
+    if not url.lower().startswith(("s3:", "s3a:")):
+        return lines
+    return [*lines, *_address(settings, store), _unfinished_uploads(settings, store)]
+
+
+def _address(settings: "Settings", store: "Store") -> list[Finding]:
+    """Say where objects are dialled: whether the bucket stands in the path or in the host is a rule that may be wrong."""
+    link = store.link("x", 60) if settings.storage_access.get("secret_access_key") else None
+    if link is None:
+        return []
+    return [Finding("storage", Level.OK, f"an object is at {link.partition('?')[0].removesuffix('x')}…")]
 
 
 def _unfinished_uploads(settings: "Settings", store: "Store") -> Finding:
@@ -308,12 +346,34 @@ def _unfinished_uploads(settings: "Settings", store: "Store") -> Finding:
 
 
 def _new_folder(folder: Path) -> Finding:
-    there = next(parent for parent in folder.parents if parent.exists())
-    if os.access(there, os.W_OK):
+    why = _unwritable(folder)
+    if not why:
         return Finding("storage", Level.OK, f"{folder}, made when it is first used")
-    return Finding(
-        "storage", Level.BAD, f"{folder} cannot be made", "Set KIEJOBS_STORAGE_URL to another folder or bucket."
+    remedy = "Set KIEJOBS_STORAGE_URL to another folder or bucket."
+    return Finding("storage", Level.BAD, f"{folder} cannot be made: {why}", remedy)
+
+
+def _accounts(settings: "Settings") -> list[Finding]:
+    """Say for which accounts jobs stand in line that no worker seems to have a key for: nobody would ever buy them."""
+    from kiejobs.db import accounts, migrate
+
+    database = _opened(settings)
+    if database is None or migrate.current(database) != migrate.head():
+        return []  # the database's own check says so
+    without = [one for one in accounts.unattended(database, after_s=UNATTENDED_S) if one[0] not in settings.keys]
+    remedy = (
+        "Set its key in KIEJOBS_ACCOUNTS of the workers; `kiejobs cancel JOB` costs nothing while a job is in line."
     )
+    return [
+        Finding(
+            "accounts",
+            Level.NOTE,
+            f"jobs of account {name!r} that wait to be sent: {count}. Its key is not set here, and no worker has ever read "
+            "its balance",
+            remedy,
+        )
+        for name, count in without
+    ]
 
 
 def _callbacks(settings: "Settings") -> list[Finding]:
@@ -323,7 +383,7 @@ def _callbacks(settings: "Settings") -> list[Finding]:
     from kiejobs.db import migrate, reads
     from kiejobs.db.clock import clock
 
-    if not settings.public_url:
+    if not settings.public_url and not settings.running_up.get("simulator_url"):
         return [Finding("callbacks", Level.OK, "off; polling finds what has ended")]
     database = _opened(settings)
     if database is None or migrate.current(database) is None:
@@ -338,6 +398,16 @@ def _callbacks(settings: "Settings") -> list[Finding]:
         )
         return [Finding("callbacks", Level.NOTE, f"none arrived; jobs of the last day were finished {said}", remedy)]
     return [Finding("callbacks", Level.OK, f"jobs of the last day were finished {said}")]
+
+
+def _messages(settings: "Settings") -> list[Finding]:
+    """Say whether messages to producers can be signed; without a secret they wait, and nobody is told."""
+    if settings.webhook_secrets:
+        return [Finding("messages", Level.OK, "signed with KIEJOBS_WEBHOOK_SECRETS")]
+    if settings.database.startswith("sqlite"):
+        return [Finding("messages", Level.OK, "signed with a secret in the data dir, made when it is first used")]
+    remedy = 'Set KIEJOBS_WEBHOOK_SECRETS for every worker, made by: echo "whsec_$(openssl rand -base64 32)"'
+    return [Finding("messages", Level.NOTE, "cannot be signed: if services want any, they wait", remedy)]
 
 
 def _gateway(settings: "Settings") -> list[Finding]:
@@ -384,11 +454,13 @@ CHECKS: dict[str, Check] = {
     "settings": _settings,
     "Kie": _kie,
     "database": _database,
+    "accounts": _accounts,
     "broker": _broker,
     "workers": _workers,
     "beat": _beat,
     "storage": _storage,
     "callbacks": _callbacks,
+    "messages": _messages,
     "gateway": _gateway,
     "Flower": _flower,
 }

@@ -22,8 +22,8 @@ def inherited() -> dict[str, str]:
 
 
 def without_settings() -> dict[str, str]:
-    """Return the environment without every name that could hold a key or lead to somebody's data."""
-    return {name: value for name, value in inherited().items() if not name.startswith(_OURS)}
+    """Return the environment without every name, in whatever case, that could hold a key or lead to somebody's data."""
+    return {name: value for name, value in inherited().items() if not name.upper().startswith(_OURS)}
 
 
 def embedded_broker() -> str:
@@ -48,7 +48,7 @@ def checkout() -> Path:
 
 
 def with_checkout(environment: dict[str, str]) -> dict[str, str]:
-    """Return an environment in which `celery -A workers` finds its code from any folder."""
+    """Return an environment in which `python -m workers` finds its code from any folder."""
     path = [str(checkout()), *filter(None, [environment.get("PYTHONPATH")])]
     return environment | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 

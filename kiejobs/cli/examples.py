@@ -1,4 +1,4 @@
-"""The demo's generations: the requests that Kie's documentation gives as examples, word for word.
+"""The demo's generations: the requests that Kie's documentation gives as examples, word for word, and what `--live` buys.
 
 Some prompts carry one more word, a marker that only the simulator reads: how long it takes, or that it is refused.
 """
@@ -109,6 +109,13 @@ EXAMPLES = (
         Reason.CONTENT,
     ),
 )
+
+PICTURE = Example(
+    "Z-Image, a picture",
+    "z-image",
+    {"prompt": "A red door in the rain, at dusk, warm light from a window beside it", "aspect_ratio": "1:1"},
+)
+"""What `demo --live` buys: one picture of the cheapest model."""
 
 
 @dataclass(slots=True)

@@ -140,7 +140,9 @@ def submit(
         render.print_json(job_document(jobs.get(job.id)))
     else:
         render.say(job.id)
-        render.hint(f"{render.standing(jobs.get(job.id))}. Next: kiejobs wait {job.id}")
+        found = jobs.get(job.id)
+        stays = found.ended or found.phase is JobState.UNCONFIRMED  # then nobody waits for it
+        render.hint(f"{render.standing(found)}. Next: kiejobs {'show' if stays else 'wait'} {job.id}")
 
 
 def _refuse_beside_batch(*given: object) -> None:
@@ -208,9 +210,12 @@ def list_jobs(
     if json:
         render.print_json({"generations": [job_document(job) for job in found]})
     elif unsaved:
-        _print_unsaved(found)
+        _print_unsaved(found, "" if all_tenants else tenant)
     elif not found:
-        render.hint("No such jobs here. `kiejobs submit` makes one, `kiejobs doctor` says which database is read.")
+        whose = "" if all_tenants else f" of tenant {tenant}; --all-tenants looks for everybody's"
+        render.hint(
+            f"No such jobs here{whose}. `kiejobs submit` makes one, `kiejobs doctor` says which database is read."
+        )
     else:
         columns = ("job", "model", "state", "created (UTC)", *(["tenant"] if all_tenants else []))
         rows = [
@@ -229,9 +234,11 @@ def _checked(tenant: str) -> str:
         raise InvalidInput(str(error), field="--tenant", given=tenant) from None
 
 
-def _print_unsaved(jobs: list[Job]) -> None:
+def _print_unsaved(jobs: list[Job], tenant: str) -> None:
     if not jobs:
-        render.hint("Every result is safe: nothing waits to be stored.")
+        whose = f" of tenant {tenant}" if tenant else ""
+        everybodys = " --all-tenants looks at everybody's." if tenant else ""
+        render.hint(f"Every result{whose} is safe: nothing waits to be stored.{everybodys}")
         return
     rows = [_unsaved_row(job, output) for job in jobs for output in job.outputs if output.state == OutputState.PENDING]
     render.out().print(render.table(("job", "file", "link dies (UTC)", "copied so far", "why not yet"), rows))

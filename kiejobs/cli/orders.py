@@ -5,11 +5,13 @@ without `--pay`.
 """
 
 import getpass
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kiejobs.cli import render
+from kiejobs.cli.asking import agreed
 from kiejobs.cli.jobs import JobId
 from kiejobs.cli.render import Json, examples
 from kiejobs.cli.whose import jobs_with
@@ -47,7 +49,13 @@ def cancel(job: JobId, json: Json = False) -> None:
 
 def retry(
     job: JobId,
-    pay: Annotated[bool, typer.Option("--pay", help="Buy a new generation if storing again is impossible.")] = False,
+    pay: Annotated[
+        bool,
+        typer.Option(
+            "--pay",
+            help="Buy a new generation if storing again is impossible. Asks first, but not with --yes or --json.",
+        ),
+    ] = False,
     why: Annotated[str, typer.Option(help="Kept in the ledger beside your name.")] = "retry",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
     json: Json = False,
@@ -66,8 +74,7 @@ def retry(
     except NotPossible as error:
         if not (pay and error.remedy):
             raise
-        agreed = yes or json or typer.confirm(f"{error}. Buy it?", err=True)
-        if not agreed:
+        if not (yes or json or agreed(f"{error}. Buy it?")):
             raise NotPossible("nothing was bought") from None
         found = jobs.retry(job, pay=True, why=why)
     _tell(found, as_json=json)
@@ -130,7 +137,11 @@ def _with(job: str) -> "KieJobs":
 
 
 def _who() -> str:
-    return f"cli {getpass.getuser()}"
+    """Say who gives an order; in a container a user may have a number alone."""
+    try:
+        return f"cli {getpass.getuser()}"
+    except (KeyError, OSError):  # until Python 3.12 the one, from 3.13 on the other
+        return f"cli uid {os.getuid()}"
 
 
 def _tell(job: Job, *, as_json: bool, hint: str = "") -> None:
@@ -151,10 +162,11 @@ def _print_account(account: "Account") -> None:
     drift = f"{account.drift_credits:g} credits left the balance unexplained" if account.drift_credits else ""
     if account.drift_credits and account.drift_credits < 0:
         drift = f"{-account.drift_credits:g} credits more than the creates have left, as after a top-up or a refund"
+    elsewhere = " where a worker has its key" if account.free_creates is None else ""
     render.facts(
         [
             ("account", account.name),
-            ("state", paused or "creates go on"),
+            ("state", paused or f"creates go on{elsewhere}"),
             ("tries again", until),
             ("models off", "; ".join(f"{model}: {why}" for model, why in account.models_paused)),
             ("credits", f"{account.credits:g}" if account.credits is not None else "not read yet"),

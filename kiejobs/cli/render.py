@@ -87,8 +87,13 @@ def tell_error(error: KieJobsError, *, as_json: bool) -> None:
     if error.remedy:
         say(error.remedy, to=err())
     if as_json:
-        told = {"message": str(error), "action": error.remedy, "field": getattr(error, "field", None)}
-        print_json({"error": told})
+        field, allowed = getattr(error, "field", None), getattr(error, "allowed", None)
+        print_json(error_document(str(error), error.remedy, field=field, allowed=allowed))
+
+
+def error_document(message: str, action: str, *, field: str | None = None, allowed: str | None = None) -> Any:
+    """Describe what went wrong: the document that `--json` prints instead of a result."""
+    return {"error": {"message": message, "action": action, "field": field, "allowed": allowed or None}}
 
 
 def clean(text: str) -> str:

@@ -20,5 +20,4 @@ def simulator(context: typer.Context) -> None:
             f"the simulator needs {error.name}, which is not installed",
             remedy='Install it with: pip install "kiejobs[simulator]"',
         ) from None
-    flags = ["--json-ready" if flag == "--json" else flag for flag in context.args]
-    raise typer.Exit(main(flags))
+    raise typer.Exit(main(context.args))

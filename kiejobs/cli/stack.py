@@ -34,21 +34,22 @@ class Stack:
 
     def workers(self) -> list[Program]:
         """Return the two workers: quick work, and copies, which would hold every thread of one shared worker."""
-        quick = ("worker", "-Q", ",".join(QUICK_QUEUES), "-c", "16", "-n", "quick@%h")
-        copies = ("worker", "-Q", ",".join(COPY_QUEUES), "-c", "8", "-n", "copies@%h")
+        quick = ("workers", "worker", "-Q", ",".join(QUICK_QUEUES), "-c", "16", "-n", "quick@%h")
+        copies = ("workers", "worker", "-Q", ",".join(COPY_QUEUES), "-c", "8", "-n", "copies@%h")
         return [
-            self._celery(QUICK, quick, WORKERS_STOP, WORKERS_STOP_WITHIN_S),
-            self._celery(COPIES, copies, WORKERS_STOP, WORKERS_STOP_WITHIN_S),
+            self._python(QUICK, quick, WORKERS_STOP, WORKERS_STOP_WITHIN_S),
+            self._python(COPIES, copies, WORKERS_STOP, WORKERS_STOP_WITHIN_S),
         ]
 
     def beat(self) -> Program:
         """Return the schedule of the pump and the sweep."""
-        return self._celery(BEAT, ("beat",), OTHERS_STOP)
+        return self._python(BEAT, ("workers", "beat"), OTHERS_STOP)
 
     def flower(self, port: int) -> Program:
         """Return the dashboard, on loopback and behind KIEJOBS_FLOWER_AUTH."""
         config = environment.checkout() / "flowerconfig.py"
-        return self._celery(FLOWER, ("flower", f"--conf={config}", f"--port={port}"), OTHERS_STOP)
+        flower = ("celery", "-q", "-A", "workers", "flower", f"--conf={config}", f"--port={port}")
+        return self._python(FLOWER, flower, OTHERS_STOP)
 
     def gateway(self, port: int) -> Program:
         """Return the HTTP API, on loopback."""
@@ -61,8 +62,8 @@ class Stack:
         command = (sys.executable, "-m", "kiejobs.simulator", *ports)
         return Program(SIMULATOR, command, self.environment, self.folder, OTHERS_STOP)
 
-    def _celery(self, name: str, arguments: tuple[str, ...], rank: int, within_s: float = 5.0) -> Program:
-        command = (sys.executable, "-W", _AS_ROOT, "-m", "celery", "-q", "-A", "workers", *arguments)
+    def _python(self, name: str, arguments: tuple[str, ...], rank: int, within_s: float = 5.0) -> Program:
+        command = (sys.executable, "-W", _AS_ROOT, "-m", *arguments)
         return Program(name, command, self.environment, self.folder, rank, within_s)
 
 

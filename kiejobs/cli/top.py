@@ -1,6 +1,6 @@
 """`top`: the whole installation at a glance, again and again. A live table on a terminal, elsewhere a line per look."""
 
-import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,19 +75,20 @@ def look(jobs: "KieJobs") -> Look:
 
 
 def _watch(jobs: "KieJobs", every_s: float) -> None:
-    console, never = render.out(), threading.Event()
+    console = render.out()
     try:
         if not console.is_terminal:
             while True:
                 render.say(_line(look(jobs)), to=console)
-                never.wait(every_s)
+                time.sleep(every_s)  # noqa: TID251 - a person watches; a Ctrl-C inside an Event's wait may break its lock
         from rich.live import Live
 
         def screen() -> "RenderableType":
             return _screen(look(jobs), console.width, console.height)
 
         with Live(screen(), console=console, screen=True, auto_refresh=False) as live:
-            while not never.wait(every_s):
+            while True:
+                time.sleep(every_s)  # noqa: TID251
                 live.update(screen(), refresh=True)
     except KeyboardInterrupt:
         return
@@ -143,7 +144,7 @@ def _todo(found: Look) -> list[str]:
         (any(own.paused for own in now.accounts.values()), "creates are paused: kiejobs accounts"),
         (now.lag_s["jobs"] > LATE_S, "looks are late: kiejobs doctor"),
         (now.lag_s["outputs"] > LATE_S, "copies are late: kiejobs list -A --unsaved"),
-        (now.messages_gave_up, f"{now.messages_gave_up} messages given up: kiejobs deliveries --state gave_up"),
+        (now.messages_gave_up, f"{now.messages_gave_up} messages given up: kiejobs deliveries -A --state gave_up"),
     ]
     return [words for holds, words in told if holds]
 

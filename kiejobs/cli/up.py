@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -85,7 +85,7 @@ def up(
     environment.require(["obstore", "flower", "fastapi", "jinja2", "uvicorn"])
     folder = _data_dir(settings)
     with _only_one(folder):
-        _keep_toys_and_jobs_apart(settings, folder, simulator=with_simulator)
+        keep_toys_and_jobs_apart(settings, folder, simulator=with_simulator)
         lines = _Lines(as_json=json)
         with suppress(StopAsked), Supervisor(lines.show) as programs:
             try:
@@ -99,7 +99,7 @@ def up(
         lines.say("All stopped.")
 
 
-def _keep_toys_and_jobs_apart(settings: "Settings", folder: Path, *, simulator: bool) -> None:
+def keep_toys_and_jobs_apart(settings: "Settings", folder: Path, *, simulator: bool) -> None:
     """Refuse to buy what was enqueued for the simulator, and to let the simulator fulfil what was enqueued for Kie."""
     toys, jobs = folder / "simulated", folder / "paid"
     if simulator and not settings.database.startswith("sqlite"):
@@ -110,9 +110,10 @@ def _keep_toys_and_jobs_apart(settings: "Settings", folder: Path, *, simulator: 
     if settings.database.startswith("sqlite"):
         if (toys if not simulator else jobs).exists():
             made_for = "the simulator" if not simulator else "Kie"
+            go_on = "Set KIE_API_KEY to go on with them. " if simulator else ""
             raise SettingsError(
                 f"the jobs in {folder} were made for {made_for}",
-                remedy="Give the other kind a folder of its own: KIEJOBS_DATA_DIR=…",
+                remedy=f"{go_on}Give the other kind a folder of its own: KIEJOBS_DATA_DIR=…",
             )
         (toys if simulator else jobs).touch()
 
@@ -309,7 +310,7 @@ def _data_dir(settings: "Settings") -> Path:
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Hold the folder; AlreadyUp names the one who does. The lock goes with the process, whatever ends it."""
-    with (folder / "up.lock").open("a+") as lock:
+    with _lock_file(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -323,6 +324,16 @@ def _only_one(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _lock_file(folder: Path) -> TextIO:
+    try:
+        return (folder / "up.lock").open("a+")
+    except OSError as error:
+        raise SettingsError(
+            f"the data dir {folder} cannot be written: {error.strerror}",
+            remedy="Set KIEJOBS_DATA_DIR to another folder, or make this one writable for you.",
+        ) from None
 
 
 def _write_privately(path: Path, document: dict[str, Any]) -> None:

@@ -1,18 +1,21 @@
 """The command line of the simulator: `python -m kiejobs.simulator`.
 
 Prints the two addresses once both ports listen, then serves until Ctrl-C or SIGTERM and leaves with 0. A port that is
-taken is one line on standard error and exit code 3, wrong usage is exit code 2.
+taken is two lines on standard error and exit code 3, wrong usage is exit code 2. With `--json` standard output has one
+JSON document, of the addresses or of the error.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from kiejobs.simulator.scenarios import scenario_help
 from kiejobs.simulator.server import Simulator
 
 CANNOT_LISTEN = 3
+REMEDY = "Name other ports with --port and --files-port (0: a free one), or another --host."
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="accept this key, for this account; may be repeated (default: any key, each an account of its own)",
     )
     add("--hmac-key", metavar="KEY", help="sign callbacks with this key")
-    add("--json-ready", action="store_true", help="print one line of JSON with the two addresses first")
+    add("--json", action="store_true", help="print one line of JSON with the two addresses, the rest to standard error")
     return parser
 
 
@@ -63,21 +66,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         public_host=options.public_host,
     )
     try:
-        simulator.serve_forever(_print_as_json_too if options.json_ready else _print_addresses)
+        simulator.serve_forever(_print_as_json if options.json else _print_addresses)
     except OSError as error:
-        sys.stderr.write(f"kiejobs simulator: {error.strerror or error}\n")
+        _tell(str(error.strerror or error), as_json=options.json)
         return CANNOT_LISTEN
     return 0
 
 
-def _print_as_json_too(simulator: Simulator) -> None:
-    sys.stdout.write(json.dumps({"base_url": simulator.base_url, "files_url": simulator.files_url}) + "\n")
-    _print_addresses(simulator)
+def _tell(error: str, *, as_json: bool) -> None:
+    sys.stderr.write(f"kiejobs simulator: {error}\n{REMEDY}\n")
+    if as_json:
+        told = {"message": error, "action": REMEDY, "field": None, "allowed": None}
+        sys.stdout.write(json.dumps({"error": told}) + "\n")
 
 
-def _print_addresses(simulator: Simulator) -> None:
-    sys.stdout.write(f"Kie simulator: {simulator.base_url}\nResult files: {simulator.files_url}\n")
+def _print_as_json(simulator: Simulator) -> None:
+    sys.stdout.write(json.dumps({"simulatorUrl": simulator.base_url, "filesUrl": simulator.files_url}) + "\n")
     sys.stdout.flush()
+    _print_addresses(simulator, sys.stderr)
+
+
+def _print_addresses(simulator: Simulator, to: TextIO | None = None) -> None:
+    out = to or sys.stdout
+    out.write(f"Kie simulator: {simulator.base_url}\nResult files: {simulator.files_url}\n")
+    out.flush()
 
 
 def _accounts_by_key(keys: list[str] | None) -> dict[str, str] | None:

@@ -193,7 +193,8 @@ class Provider:
             return
         body = to_json(task.order.family.callback(task, look)).encode()
         for _ in range(task.scenario.dup_callback or 1):
-            self.courier.send(Callback(task.order.callback_url, task.id, body))
+            callback = Callback(task.order.callback_url, task.id, body)
+            asyncio.get_running_loop().call_later(task.scenario.late_callback or 0, self.courier.send, callback)
 
     def final_look(self, task: Task) -> Look:
         """The task as it is at its end."""

@@ -118,6 +118,7 @@ class Scenario:
 
     no_callback: bool = _marker(CALLBACK, "", _flag, "never call callBackUrl")
     dup_callback: int | None = _marker(CALLBACK, "N", _few, "call callBackUrl N times")
+    late_callback: float | None = _marker(CALLBACK, "SECONDS", _seconds, "call callBackUrl so long after the end")
 
     stream_error: int | None = _marker(CHAT, "CODE", _count, "break off in the middle with an error envelope")
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import redis
@@ -41,6 +41,7 @@ RABBITMQ = "amqp://guest:guest@127.0.0.1:5672"
 QUICK = ("worker", "-Q", "submit,create,poll,notify,sweep", "-c", "16", "-n", "quick{n}@%h")
 COPIES = ("worker", "-Q", "store", "-c", "4", "-n", "copies{n}@%h")
 BEAT = ("beat",)
+_PROGRAMS = {"flower": ["celery", "-A", "workers"], "gateway": ["kiejobs.cli"]}
 
 
 def free_port() -> int:
@@ -195,7 +196,8 @@ def _hung_up(client: socket.socket) -> bool:
 class Stage:
     """Processes and addresses of one test. Use as a context manager.
 
-    With `gated=True` every call to Kie goes through `stage.gate`.
+    With `gated=True` every call to Kie goes through `stage.gate`. `passwords` are those of Redis, which asks for it, and of
+    PostgreSQL, which takes any.
     """
 
     def __init__(
@@ -206,9 +208,11 @@ class Stage:
         broker: str = "redis",
         simulator: Simulator | None = None,
         gated: bool = False,
+        passwords: tuple[str, str] | None = None,
         **settings: str,
     ) -> None:
         self.folder = folder
+        self._passwords = passwords
         self.database, self.broker = database, broker
         self.redis_port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -273,7 +277,10 @@ class Stage:
             self._database = f"kiejobs_{secrets.token_hex(6)}"
             with psycopg.connect("host=127.0.0.1 user=postgres", autocommit=True) as connection:
                 connection.execute(f'CREATE DATABASE "{self._database}"')
-            kept["KIEJOBS_DATABASE_URL"] = f"{POSTGRESQL}/{self._database}"
+            address = POSTGRESQL
+            if self._passwords:
+                address = address.replace("postgres@", f"postgres:{quote(self._passwords[1], safe='')}@")
+            kept["KIEJOBS_DATABASE_URL"] = f"{address}/{self._database}"
         return kept | self._own_settings
 
     def _as_settings(self) -> dict[str, Any]:
@@ -287,13 +294,15 @@ class Stage:
             permissions = ["rabbitmqctl", "set_permissions", "-p", self._vhost, "guest", ".*", ".*", ".*"]
             subprocess.run(permissions, capture_output=True, check=True)
             return f"{RABBITMQ}/{self._vhost}"
-        return f"redis://127.0.0.1:{self.redis_port}/0"
+        login = f":{quote(self._passwords[0], safe='')}@" if self._passwords else ""
+        return f"redis://{login}127.0.0.1:{self.redis_port}/0"
 
     def start_broker(self) -> None:
         """Start the private broker; it keeps nothing on disk, so a restart loses every message."""
         if self.broker == "redis":
             command = ["redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", ""]
             command += ["--appendonly", "no", "--dir", str(self.folder)]
+            command += ["--requirepass", self._passwords[0]] if self._passwords else []
         elif self.broker == "fakeredis":
             command = [sys.executable, "-m", "kiejobs.cli.fakebroker", "--port", str(self.redis_port)]
         else:
@@ -377,9 +386,10 @@ class Stage:
             until(f"{count} writer(s) block on a lock", blocked)  # a look that was cut short is due again after 21 s
 
     def start(self, command: Iterable[str], extra: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """Start one of QUICK, COPIES, BEAT; `extra` are names that this process's environment has besides."""
+        """Start one of QUICK, COPIES, BEAT, a gateway, or Flower; `extra` is what its environment has besides."""
         words = [word.format(n=len(self.processes)) for word in command]
-        process = self._spawn([sys.executable, "-m", "celery", "-A", "workers", *words], words[0], extra or {})
+        program = _PROGRAMS.get(words[0], ["workers"])
+        process = self._spawn([sys.executable, "-m", *program, *words], words[0], extra or {})
         self.processes.append(process)
         return process
 

@@ -85,7 +85,7 @@ def test_the_demo_stores_five_generations_and_explains_the_refused_one(broker: s
 
 
 def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
-    """Ctrl-C while the generations run: exit code 130, a plain line per change until then."""
+    """Ctrl-C while the generations run: exit code 130, a plain line per change until then; and no `up` buys the rest."""
     demo = start(tmp_path)
     assert demo.stdout is not None
     seen = ""
@@ -99,6 +99,12 @@ def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> No
     assert demo.returncode == 130, err
     assert "Traceback" not in seen + rest + err
     assert left_in(tmp_path) == []
+
+    env = environment.with_checkout(environment.without_settings()) | {"KIE_API_KEY": "sk-never-use-this"}
+    env["KIEJOBS_DATA_DIR"] = "kiejobs-data/demo-1"
+    command = [*COMMAND[:-1], "up"]
+    up = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert (up.returncode, "were made for the simulator" in up.stderr) == (2, True), up.stderr
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

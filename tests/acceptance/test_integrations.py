@@ -63,7 +63,7 @@ def serves_an_order(stage: Stage, name: str, prefix: str = "") -> None:
 
     def success() -> Any:
         told = requests.get(f"{base}/pictures/{wanted['order']}", timeout=30).json()
-        return told if told["state"] == "success" else None
+        return told if told["state"] == "success" and told["urls"] else None  # asked for once it was told
 
     told = until(f"{name} was told", success, 60)
     mine = {"Authorization": f"Bearer {KEY}"}

@@ -41,6 +41,16 @@ def test_retry_asks_before_it_pays(run, sqlite):
     assert row.approved_by.startswith("cli ")
 
 
+def test_retry_without_a_terminal_says_how_to_agree(run, sqlite):
+    """Nobody answers: nothing is bought, and it is no failed job. Its help says when it does not ask."""
+    job = make_job(sqlite, JobState.UNCONFIRMED)
+    asked = run("retry", job.id, "--pay", answer="")
+    assert (asked.exit_code, asked.stderr.splitlines()[-1]) == (2, "Add --yes to buy without being asked.")
+    assert "Error: nothing was bought: there is no terminal" in asked.stderr
+    assert job_row(sqlite, job.id).state == "unconfirmed"
+    assert "not with --yes or --json" in " ".join(run("retry", "--help").output.split())
+
+
 def test_who_pays_for_a_result_that_is_none_is_asked_and_buys(run, sqlite):
     """Storing it again would fail again; without --pay it is tried all the same, for free."""
     path = (Event.SENT, Event.ACCEPTED, Event.PRODUCED, Event.UNSTORABLE)
@@ -51,6 +61,21 @@ def test_who_pays_for_a_result_that_is_none_is_asked_and_buys(run, sqlite):
     assert [job_row(sqlite, job.id).state for job in jobs] == ["storing", "fail"]
     assert run("retry", jobs[1].id, "--pay", answer="y\n").exit_code == 0
     assert job_row(sqlite, jobs[1].id).state == "queued"
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set")])
+def test_who_has_no_name_here_gives_orders_by_number(run, sqlite, monkeypatch, error):
+    """`docker run --user 12345` has no line in /etc/passwd."""
+
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    job = make_job(sqlite, JobState.UNCONFIRMED)
+    assert run("accounts").exit_code == 0
+    assert run("retry", job.id, "--pay", "--yes").exit_code == 0
+    assert job_row(sqlite, job.id).approved_by == "cli uid 12345"
 
 
 def test_every_tenants_jobs_are_within_reach(run, sqlite):
@@ -69,6 +94,17 @@ def test_every_tenants_jobs_are_within_reach(run, sqlite):
     assert run("cancel", theirs.id).exit_code == 0
     assert job_row(sqlite, theirs.id).state == "canceled"
     assert json.loads(run("accounts", "--spend", "--json").stdout)["spend"][0]["tenant"] == "shop"
+
+
+def test_an_empty_list_says_whose_it_is(run, sqlite):
+    """Other tenants may have what was looked for; a job's id is looked for among everybody's."""
+    make_job(sqlite, tenant="shop")
+    for words in (["list"], ["list", "--unsaved"]):
+        assert "of tenant default" in run(*words).stderr
+        assert "--all-tenants" in run(*words).stderr
+        assert "tenant" not in run(*words, "-A", "--state", "success").stderr
+    assert "of tenant default; --all-tenants looks" in run("deliveries").stderr
+    assert "another tenant" not in run("show", "0b8f3c1e-58a2-4b0e-9d7c-3d0f6a2a1e11").stderr
 
 
 def test_adopt_is_for_unconfirmed_jobs(run, sqlite):
@@ -104,6 +140,7 @@ def test_an_account_that_only_a_job_names_is_listed_without_a_key(run, sqlite, m
     told = run("accounts").output.partition("studoi")
     assert "key" not in told[0]
     assert re.search(r"unfinished\s+1 job\nkey\s+none in this environment", told[2])
+    assert "creates go on where a worker has its key" in told[2]
 
 
 def test_spend_is_summed_up_and_the_unknown_is_listed(run, sqlite):
@@ -122,18 +159,36 @@ def test_a_foreign_job_is_unknown(run):
 
 def test_messages_are_listed_and_sent_again(run, sqlite):
     """A message that was given up is due once more."""
+    found = given_up(run, sqlite)
+    assert (found["type"], found["attempts"]) == ("generation.failed", 9)
+    again = json.loads(run("deliveries", "--resend", found["id"], "--json").stdout)["deliveries"][0]
+    assert (again["state"], again["attempts"]) == ("pending", 0)
+
+
+def test_messages_of_every_tenant_are_listed_and_sent_again(run, sqlite):
+    """Who runs the installation is told how many were given up, not whose they are."""
+    found = given_up(run, sqlite, tenant="shop")
+    assert found["id"] not in run("deliveries").output
+    assert re.search(rf"{found['id']}.* shop\b", run("deliveries", "-A", "--state", "gave_up").output)
+    for words in (["--job", found["generationId"]], ["--resend", found["id"]]):
+        (same,) = json.loads(run("deliveries", *words, "--json").stdout)["deliveries"]
+        assert same["id"] == found["id"]
+    assert "tenant" not in run("deliveries", "-A", "--state", "delivered").stderr
+    unknown = run("deliveries", "--resend", "0b8f3c1e-58a2-4b0e-9d7c-3d0f6a2a1e11")
+    assert (unknown.exit_code, "`kiejobs deliveries --all-tenants`" in unknown.stderr) == (2, True)
+
+
+def given_up(run, database, **columns):
+    """Make a job whose message was given up; return the message as `deliveries --json` lists it."""
     from sqlalchemy import update
 
     from kiejobs.db import deliveries, tables
 
-    job = make_job(sqlite, JobState.WAITING, callback_url="https://shop.example/hook")
-    with sqlite.write() as tx:
+    job = make_job(database, JobState.WAITING, callback_url="https://shop.example/hook", **columns)
+    with database.write() as tx:
         deliveries.tell(tx, job.id, JobState.FAIL)
         tx.execute(update(tables.deliveries).values(state="gave_up", due_at=None, attempts=9))
-    found = json.loads(run("deliveries", "--state", "gave_up", "--json").stdout)["deliveries"][0]
-    assert (found["type"], found["attempts"]) == ("generation.failed", 9)
-    again = json.loads(run("deliveries", "--resend", found["id"], "--json").stdout)["deliveries"][0]
-    assert (again["state"], again["attempts"]) == ("pending", 0)
+    return json.loads(run("deliveries", "-A", "--state", "gave_up", "--json").stdout)["deliveries"][0]
 
 
 def test_the_address_of_all_jobs_is_set_shown_and_taken_away(run, sqlite):
@@ -148,6 +203,33 @@ def test_the_address_of_all_jobs_is_set_shown_and_taken_away(run, sqlite):
     assert json.loads(run("deliveries", "default", "--none", "--json").stdout) == {"addresses": []}
 
 
+def test_an_address_and_none_at_once_are_refused(run, sqlite):
+    """One of them would be passed over."""
+    url = "https://service.example/kiejobs"
+    run("deliveries", "default", url)
+    refused = run("deliveries", "default", "https://service.example/other", "--none")
+    assert (refused.exit_code, "--none stands alone" in refused.stderr) == (2, True)
+    assert url in run("deliveries", "default").output
+
+
+@pytest.mark.parametrize(
+    ("url", "pair"),
+    [
+        ("http://127.0.0.1:9911/hook", "127.0.0.1:9911"),
+        ("http://LOCALHOST/hook", "localhost:80"),
+        ("https://[::1]/hook", "[::1]:443"),
+    ],
+)
+def test_a_private_address_is_refused_with_what_would_allow_it(run, sqlite, monkeypatch, url, pair):
+    """And that does allow it; what is wrong in its form is allowed by nothing."""
+    refused = run("deliveries", "default", url)
+    assert (refused.exit_code, f"add {pair} to KIEJOBS_EGRESS_ALLOW" in refused.stderr) == (2, True), refused.stderr
+    monkeypatch.setenv("KIEJOBS_EGRESS_ALLOW", pair)
+    assert run("deliveries", "default", url).exit_code == 0
+    assert "KIEJOBS_EGRESS_ALLOW" not in run("deliveries", "default", "ftp://127.0.0.1/x").stderr
+    assert "KIEJOBS_EGRESS_ALLOW" not in run("deliveries", "default", f"http://127.0.0.1/{'x' * 2000}").stderr
+
+
 def test_a_disabled_address_is_shown_and_enabled(run, sqlite):
     """It answered 410; a person decides that it may be asked again."""
     from kiejobs.db import endpoints
@@ -158,4 +240,5 @@ def test_a_disabled_address_is_shown_and_enabled(run, sqlite):
     assert "disabled since" in run("deliveries", "default").output
     assert run("deliveries", "enable", url).exit_code == 0
     assert url not in run("deliveries", "default").output
-    assert run("deliveries", "enable", url).exit_code == 2
+    again = run("deliveries", "enable", url)
+    assert (again.exit_code, "`kiejobs deliveries default`" in again.stderr) == (2, True)

@@ -93,10 +93,11 @@ def test_programs_end_in_the_order_of_their_ranks(tmp_path: Path) -> None:
 def test_what_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
     """SIGTERM is ignored by the program and by what it started."""
     source = f"import subprocess,sys; subprocess.Popen([sys.executable, '-c', 'import signal; {_IGNORE}']); {STUBBORN}"
+    before = psutil.Process().children(recursive=True)  # what earlier tests keep running, like a resource tracker
     with Supervisor() as programs:
         programs.start(program("one", source, tmp_path, stops_within_s=0.3))
         programs.wait_until(lambda: programs.said("one", "up"), within_s=10, what="one")
-        family = psutil.Process().children(recursive=True)
+        family = [one for one in psutil.Process().children(recursive=True) if one not in before]
         assert len(family) >= 2
     assert eventually(lambda: not any(_lives(one) for one in family))
 
@@ -196,7 +197,7 @@ def test_a_redis_that_is_too_old_is_not_taken(
 
 def test_the_demo_keeps_one_name_and_checks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that could hold a key is dropped."""
-    for name in ("KIE_API_KEY", "KIEJOBS_DATABASE_URL", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("KIE_API_KEY", "kie_api_key", "KIEJOBS_DATABASE_URL", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "secret")
     assert not [name for name, value in environment.without_settings().items() if value == "secret"]
     monkeypatch.setenv("KIEJOBS_EMBEDDED_BROKER", "fakeredis")
@@ -230,15 +231,15 @@ def test_the_workers_cover_every_queue(tmp_path: Path) -> None:
 
 def test_toys_and_real_jobs_are_kept_apart(tmp_path):
     """What was enqueued for the simulator is never bought, and the simulator fulfils no real job."""
-    from kiejobs.cli.up import _keep_toys_and_jobs_apart
+    from kiejobs.cli.up import keep_toys_and_jobs_apart
     from kiejobs.errors import SettingsError
     from tests.factories import make_settings
 
     settings = make_settings(tmp_path)
-    _keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
-    _keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
+    keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
+    keep_toys_and_jobs_apart(settings, tmp_path, simulator=True)
     with pytest.raises(SettingsError, match="made for the simulator"):
-        _keep_toys_and_jobs_apart(settings, tmp_path, simulator=False)
+        keep_toys_and_jobs_apart(settings, tmp_path, simulator=False)
     real = make_settings(tmp_path, database_url="postgresql://somebody@somewhere/jobs")
     with pytest.raises(SettingsError, match="real jobs"):
-        _keep_toys_and_jobs_apart(real, tmp_path, simulator=True)
+        keep_toys_and_jobs_apart(real, tmp_path, simulator=True)

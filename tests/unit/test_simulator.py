@@ -436,6 +436,14 @@ def test_no_callback_is_silent_and_dup_callback_repeats(kie: Simulator, receiver
     assert [body["data"]["taskId"] for _, body in receiver.seen] == [twin] * 3
 
 
+def test_a_late_callback_comes_so_long_after_the_end(kie: Simulator, receiver: Receiver) -> None:
+    """The task has ended by then; by the ledger's clock nobody was called before the time was over."""
+    task_id = create(kie, "[[duration=0]] [[late-callback=0.2]]", callBackUrl=receiver.url)
+    wait_until(lambda: len(entries(kie, "callbacks")) == 1)
+    assert entries(kie, "callbacks")[0]["at"] - entries(kie, "creates")[0]["at"] >= 0.2
+    assert receiver.bodies[0]["data"]["taskId"] == task_id
+
+
 def test_a_task_finishes_once(kie: Simulator, receiver: Receiver) -> None:
     """Finishing by hand before and after its time gives one callback and one refund."""
     task_id = create(kie, "[[fail=500]] [[duration=0.1]]", callBackUrl=receiver.url)

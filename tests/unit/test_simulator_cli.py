@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from kiejobs.simulator import Simulator, scenario_help
-from kiejobs.simulator.__main__ import main
+from kiejobs.simulator.__main__ import REMEDY, main
 from kiejobs.simulator.scenarios import PLAIN, Outage, Scenario, UnknownScenario, parse_scenario, scenario_names
 
 PROGRAM = [sys.executable, "-m", "kiejobs.simulator"]
@@ -92,30 +92,46 @@ def test_help_on_the_command_line_shows_the_table(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_program_tells_its_addresses_serves_and_stops_quietly(number: signal.Signals) -> None:
-    """One JSON line and two plain lines, an API that answers, and an end with exit code 0 and no word."""
-    command = [*PROGRAM, "--port=0", "--files-port=0", "--json-ready", "--key=k=acme"]
+    """One JSON document, two plain lines beside it, an API that answers, and an end with exit code 0 and no word."""
+    command = [*PROGRAM, "--port=0", "--files-port=0", "--json", "--key=k=acme"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
+        assert program.stderr is not None
         ready = json.loads(program.stdout.readline())
-        assert program.stdout.readline() == f"Kie simulator: {ready['base_url']}\n"
-        assert program.stdout.readline() == f"Result files: {ready['files_url']}\n"
-        url = f"{ready['base_url']}/api/v1/chat/credit"
+        assert program.stderr.readline() == f"Kie simulator: {ready['simulatorUrl']}\n"
+        assert program.stderr.readline() == f"Result files: {ready['filesUrl']}\n"
+        url = f"{ready['simulatorUrl']}/api/v1/chat/credit"
         assert requests.get(url, headers={"Authorization": "Bearer k"}, timeout=5).json()["data"] == 10000
         program.send_signal(number)
         out, err = program.communicate(timeout=10)
     assert (program.returncode, out, err) == (0, "", "")
 
 
-def test_a_port_in_use_is_one_line_and_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
-    """No traceback, and the port that was free is free again."""
+def test_without_json_the_addresses_are_on_standard_output() -> None:
+    """What a person reads."""
+    command = [*PROGRAM, "--port=0", "--files-port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("Kie simulator: http://")
+        assert program.stdout.readline().startswith("Result files: http://")
+        program.send_signal(signal.SIGTERM)
+        assert program.communicate(timeout=10) == ("", "")
+
+
+def test_a_port_in_use_is_two_lines_and_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    """What to do, as a document too, and the port that was free is free again."""
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
         free = other.getsockname()[1]
         other.close()
         port = taken.getsockname()[1]
-        assert main(["--port", str(free), "--files-port", str(port)]) == 3
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == f"kiejobs simulator: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        flags = ["--port", str(free), "--files-port", str(port)]
+        assert main(flags) == 3
+        out, err = capsys.readouterr()
+        assert main([*flags, "--json"]) == 3
+    said = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert (out, err) == ("", f"kiejobs simulator: {said}\n{REMEDY}\n")
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["message"], error["action"]) == (said, REMEDY)
     with Simulator(port=free) as kie:
         assert kie.base_url == f"http://127.0.0.1:{free}"
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -124,7 +125,7 @@ def test_stopping_hangs_up_on_a_hanging_create() -> None:
         connection = send_create(kie, "[[hang]]")
         wait_until(lambda: kie.ledger()["creates"])
         began = time.monotonic()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     with connection, pytest.raises(ConnectionError):
         if connection.recv(1) == b"":
             raise ConnectionError
@@ -133,13 +134,13 @@ def test_stopping_hangs_up_on_a_hanging_create() -> None:
 def test_a_slow_answer_is_late_but_the_task_is_not(kie: Simulator) -> None:
     """The ledger has the task before the client has the answer."""
     began = time.monotonic()
-    with send_create(kie, "[[slow=0.25]]") as connection:
+    with send_create(kie, "[[slow=1.5]]") as connection:
         wait_until(lambda: kie.ledger()["creates"])
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 1.4
         seen = b""
         while b'"taskId"' not in seen:
             seen += connection.recv(65536)
-    assert time.monotonic() - began >= 0.25
+    assert time.monotonic() - began >= 1.5
 
 
 def test_a_held_create_is_accepted_and_answered_after_the_release(kie: Simulator) -> None:
@@ -177,10 +178,12 @@ def test_answers_on_a_kept_connection_come_without_nagles_delay(kie: Simulator) 
     with requests.Session() as session:
         session.headers.update(KEY)
         session.get(f"{kie.base_url}/api/v1/chat/credit", timeout=5)
-        began = time.monotonic()
+        took_s = []
         for _ in range(50):
+            began = time.monotonic()
             session.get(f"{kie.base_url}/api/v1/chat/credit", timeout=5)
-    assert time.monotonic() - began < 1.5
+            took_s.append(time.monotonic() - began)
+    assert statistics.median(took_s) < 0.035
 
 
 def test_a_truncated_file_promises_more_than_it_sends(kie: Simulator) -> None:

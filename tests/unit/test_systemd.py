@@ -1,6 +1,7 @@
 """The units of ops/systemd: the same commands as in docker-compose.yml, and as closed as they say."""
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -129,7 +130,7 @@ def verified(tmp_path: Path) -> list[Path]:
     program.chmod(0o755)
     for path in [*FOLDER.glob("*.service"), *FOLDER.glob("*.target")]:
         text = path.read_text(encoding="utf-8").replace("/opt/kiejobs/app", str(tmp_path))
-        text = text.replace("/opt/kiejobs/bin/celery", str(program)).replace("/opt/kiejobs/bin/kiejobs", str(program))
+        text = re.sub(r"/opt/kiejobs/bin/\w+", str(program), text)
         (tmp_path / path.name).write_text(text, encoding="utf-8")
     return sorted([*tmp_path.glob("*.service"), *tmp_path.glob("*.target")])
 
