@@ -76,9 +76,12 @@ def _postgresql_url() -> Iterator[str]:
 class temporary_postgresql:  # noqa: N801 - used as a function
     """An empty PostgreSQL database with a random name, for the time of a `with` block."""
 
+    def __init__(self, options: str = "") -> None:
+        self.options = options
+
     def __enter__(self) -> str:
         self.name = f"kiejobs_test_{secrets.token_hex(6)}"
-        self._run(f"CREATE DATABASE {self.name}")
+        self._run(f"CREATE DATABASE {self.name} {self.options}")
         self._run(f"ALTER DATABASE {self.name} SET synchronous_commit = off")  # nothing here outlives a crash
         return f"{POSTGRESQL}/{self.name}"
 
@@ -116,7 +119,7 @@ def sqlite(tmp_path: Path, _sqlite_template: Path) -> Iterator[Database]:
 def _empty(database: Database) -> None:
     with database.write() as tx:
         tx.execute(text("SET LOCAL lock_timeout = '10s'"))
-        for table in reversed(tables.Base.metadata.sorted_tables):
+        for table in reversed(tables.metadata.sorted_tables):
             tx.execute(table.delete())
 
 

@@ -1,23 +1,38 @@
-"""Collects the facts of a soak: from the simulator over HTTP, from the database, from the stored files, from the logs."""
+"""Collects the facts of a soak: from the simulator over HTTP, from the database, from the stored files, from the logs.
+
+What arrived at the producers' server is given: it has to stand still before the rows are read.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from kiejobs import KieJobs
-from kiejobs.db.tables import events, jobs, outputs, payloads, submissions
+from kiejobs.db.clock import clock
+from kiejobs.db.tables import callbacks, deliveries, events, jobs, outputs, payloads, submissions
 from tests.acceptance.stage import Stage
+from tests.chaos.facts import Arrival, Create, Facts, Job, Message, Move, Output, Submission
 from tests.chaos.scenarios import label_of
-from tests.chaos.verdict import Create, Facts, Job, Move, Output, Submission
 
 
 def collect(
-    stage: Stage, *, acknowledged: Mapping[str, str], keys: Mapping[str, str], credits: float, sometimes: dict[str, int]
+    stage: Stage,
+    *,
+    producers: Iterable[KieJobs],
+    acknowledged: Mapping[str, str],
+    addresses: Mapping[str, str],
+    arrivals: tuple[Arrival, ...],
+    keys: Mapping[str, str],
+    secrets: re.Pattern[str],
+    credits: float,
+    sometimes: dict[str, int],
 ) -> Facts:
     """Collect everything. `keys` are the accounts' keys by name, `credits` what each account began with."""
     ledger: dict[str, Any] = stage.simulator.ledger()  # first: what follows asks Kie too, and is not to be counted
@@ -33,11 +48,17 @@ def collect(
         told = connection.execute(
             select(events).where(events.c.to_state.is_not(None)).order_by(events.c.job_id, events.c.id)
         ).all()
+        message_rows = connection.execute(
+            select(deliveries, clock().label("now")).order_by(deliveries.c.job_id, deliveries.c.sequence)
+        ).all()
+        refused = connection.scalar(
+            select(func.count()).select_from(callbacks).where(callbacks.c.verdict.startswith("refused"))
+        )
     return Facts(
         acknowledged=dict(acknowledged),
         creates=tuple(_create(create, records) for create in ledger["creates"]),
         jobs=tuple(
-            Job(row.id, label_of(row.request["input"]["prompt"]), str(row.state), row.polls, row.reason)
+            Job(row.id, label_of(row.request["input"]["prompt"]), str(row.state), row.polls, row.reason, row.tenant)
             for row in job_rows
         ),
         submissions=tuple(
@@ -54,12 +75,16 @@ def collect(
         outputs=tuple(_output(row, Path(stage.settings.storage)) for row in output_rows),
         moves=tuple(Move(row.job_id, row.from_state, row.to_state) for row in told),
         served={task_id: served(stage, tasks[task_id], record) for task_id, record in records.items()},
-        unknown_spend=frozenset(entry.submission_id for entry in _unknown_spend(stage.jobs)),
+        unknown_spend=frozenset(entry.submission_id for producer in producers for entry in producer.unknown_spend()),
         spent=credits * len(keys) - left,
+        addresses=dict(addresses),
+        messages=tuple(_message(row) for row in message_rows),
+        arrivals=arrivals,
+        callbacks_refused=int(refused or 0),
         queries=len(ledger["queries"]),
         violations=ledger["create_violations"],
         leaks=len(ledger["leaks"]),
-        keys_in_logs=sum(_tells(path, keys) for path in stage.folder.glob("*.log")),
+        secrets_in_logs=sum(_tells(path, secrets) for path in stage.folder.glob("*.log")),
         sometimes=sometimes,
     )
 
@@ -69,13 +94,28 @@ def keys_of(create: Mapping[str, Any], keys: Mapping[str, str]) -> str:
     return next(key for key in keys.values() if key == create["account"])
 
 
-def _unknown_spend(producer: KieJobs) -> tuple[Any, ...]:
-    return producer.unknown_spend()
+def overdue_messages(stage: Stage) -> list[str]:
+    """List the messages that should be on their way by now."""
+    due = (deliveries.c.state == "pending") & (deliveries.c.due_at <= clock())
+    with stage.jobs.database.read() as connection:
+        return list(connection.scalars(select(deliveries.c.id).where(due)))
 
 
-def _tells(path: Path, keys: Mapping[str, str]) -> bool:
-    text = path.read_text(errors="replace")
-    return any(key in text for key in keys.values())
+def _message(row: Any) -> Message:
+    return Message(
+        id=row.id,
+        job_id=row.job_id,
+        sequence=row.sequence,
+        kind=row.kind,
+        state=str(row.state),
+        address=urlsplit(row.url).path,
+        attempts=row.attempts,
+        due_in_s=None if row.due_at is None else (row.due_at - row.now).total_seconds(),
+    )
+
+
+def _tells(path: Path, secrets: re.Pattern[str]) -> bool:
+    return bool(secrets.search(path.read_text(errors="replace")))
 
 
 def _record(stage: Stage, key: str, task_id: str) -> Any:

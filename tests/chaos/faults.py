@@ -85,14 +85,18 @@ class Nemesis:
             "broker restart": (1, self._restart_broker),
             "database outage": (2, self._database_outage),
             "storage outage": (1, self._storage_outage),
+            "gateway outage": (1, self._gateway_outage),
         }
 
     def rage(self, for_s: float) -> None:
-        """Bring faults every 1 to 5 s for so long; a short rage hurries until it has brought each kind."""
+        """Bring faults every 1 to 5 s for so long, and until each kind was there; a short rage hurries to bring them."""
         until = time.monotonic() + for_s
-        first = [*(name for name in self._kinds if name != "kill"), "kill inside a create call"]
+        first = [name for name in self._kinds if name not in ("kill", "gateway outage")]
+        pressing = ["kill inside a create call", "gateway outage"]  # while there are calls for them to meet
         self._rng.shuffle(first)
-        while time.monotonic() < until:
+        self._rng.shuffle(pressing)
+        first += pressing
+        while first or time.monotonic() < until:
             self._pause(self._rng.uniform(1, 5) if len(first) < 2 or for_s > 120 else self._rng.uniform(1, 3))
             weights = [weight for weight, _ in self._kinds.values()]
             name = first.pop() if first else self._rng.choices(list(self._kinds), weights)[0]
@@ -142,7 +146,8 @@ class Nemesis:
                 self._pause(self._rng.uniform(1, 3))
             return
         for _ in range(3):
-            terminate_backends(self._stage)
+            with suppress(psycopg.OperationalError):  # a server without room for one more is an outage, too
+                terminate_backends(self._stage)
             self._pause(0.3)
 
     def _storage_outage(self) -> None:
@@ -158,6 +163,13 @@ class Nemesis:
         exchange(self._media, away)
         away.unlink()
 
+    def _gateway_outage(self) -> None:
+        """Keep the gateway from coming up until a callback has met nobody."""
+        before, until = missed_callbacks(self._stage), time.monotonic() + 8
+        while missed_callbacks(self._stage) <= before and time.monotonic() < until:
+            kill(self._crew["gateway"])
+            self._pause(1)
+
     def _put_off(self) -> int:
         """Count the copies that were put off so far; 0 while the database is away."""
         with suppress(KieJobsError):
@@ -171,10 +183,17 @@ class Nemesis:
             self._stage.start_broker()
 
 
+def missed_callbacks(stage: Stage) -> int:
+    """Count the calls of Kie's that were not taken, repeats included."""
+    ledger: dict[str, Any] = stage.simulator.ledger()
+    return sum(call["status"] != 200 for call in ledger["callbacks"])
+
+
 _BEING_SENT_AND_TAKEN = (
     "SELECT 1 FROM jobs JOIN payloads ON payloads.job_id = jobs.id"
-    " WHERE jobs.state = 'submitting' AND CAST(payloads.request AS text) LIKE '%[[slow=%'"
+    " WHERE jobs.state = 'submitting' AND CAST(payloads.request AS text) LIKE '%[[slow=%[[no-callback]]%'"
 )
+"""Without a callback, which would name the task at once: such a call's row has to lapse."""
 
 
 def terminate_backends(stage: Stage) -> None:

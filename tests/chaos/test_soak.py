@@ -10,7 +10,7 @@ from tests.support import missing, postgresql_answers
 
 @pytest.mark.parametrize(("database", "jobs"), [("postgresql", 48)])
 def test_a_minute_of_chaos_costs_neither_a_result_nor_a_second_payment(tmp_path, capsys, database, jobs):
-    """Kills, stops, flushes and outages; the judge is Kie's own ledger, the rows and the stored bytes."""
+    """Kills, stops, flushes and outages; judged by Kie's own ledger, rows, stored bytes and what producers were told."""
     if not has_redis():
         missing("redis-server on PATH")
     if database == "postgresql" and not postgresql_answers():

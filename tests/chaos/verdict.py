@@ -6,7 +6,9 @@ simulator's own ledger, and bytes are compared with what the simulator serves. N
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from tests.chaos.facts import Create, Facts, Job, Output, Submission
+from tests.chaos.messages import messages_are_true, producers_know_the_end
 
 ENDED = frozenset({"success", "fail", "canceled"})
 PARKED = "unconfirmed"
@@ -26,92 +28,6 @@ LEADS_TO: Mapping[str, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Create:
-    """A create call as Kie's ledger has it. `charged` is what Kie's record of the task says it cost in the end."""
-
-    label: str
-    at: float
-    account: str
-    task_id: str | None
-    charged: float = 0.0
-
-    @property
-    def accepted(self) -> bool:
-        """Whether Kie made a task."""
-        return self.task_id is not None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job's row. `label` is the word that its prompt, and so its create call, carries."""
-
-    id: str
-    label: str
-    phase: str
-    polls: int = 0
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A row of our own ledger."""
-
-    id: str
-    job_id: str
-    state: str
-    task_id: str | None = None
-    credits: float | None = None
-    approved: bool = False
-
-
-@dataclass(frozen=True)
-class Output:
-    """A row for one file, and the digest of the bytes that are found under its key."""
-
-    job_id: str
-    index: int
-    state: str
-    key: str | None = None
-    recorded_sha256: str | None = None
-    stored_sha256: str | None = None
-    attempts: int = 1
-
-
-@dataclass(frozen=True)
-class Move:
-    """A change of state as the timeline tells it."""
-
-    job_id: str
-    before: str | None
-    after: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that a soak is judged by."""
-
-    acknowledged: Mapping[str, str]
-    """Label → the job id that the producer was told."""
-    creates: tuple[Create, ...]
-    jobs: tuple[Job, ...]
-    submissions: tuple[Submission, ...]
-    outputs: tuple[Output, ...]
-    moves: tuple[Move, ...]
-    """In the order of each timeline."""
-    served: Mapping[str, tuple[str, ...]]
-    """Task id → the SHA-256 of each file as Kie serves it, by index."""
-    unknown_spend: frozenset[str]
-    """Submissions that the product lists as having cost nobody knows what."""
-    spent: float
-    """What left the accounts' balances at Kie."""
-    queries: int = 0
-    violations: int = 0
-    leaks: int = 0
-    keys_in_logs: int = 0
-    sometimes: Mapping[str, int] = field(default_factory=dict)
-
-
 def judge(facts: Facts) -> dict[str, list[str]]:
     """Return what speaks against the run, by judgement; every list is empty where it stands."""
     return {
@@ -119,8 +35,11 @@ def judge(facts: Facts) -> dict[str, list[str]]:
         "nothing lost": nothing_lost(facts),
         "stored whole": stored_whole(facts),
         "books agree": books_agree(facts),
+        "producers know the end": producers_know_the_end(facts),
+        "messages are true": messages_are_true(facts),
         "along the lifecycle": along_the_lifecycle(facts),
         "within Kie's limits": within_the_limits(facts),
+        "Kie is believed": kie_is_believed(facts),
         "no secret told": no_secret_told(facts),
         "something was proven": something_was_proven(facts),
     }
@@ -186,7 +105,7 @@ def _faults(job: Job, outputs: Iterable[Output], served: tuple[str, ...]) -> lis
             found.append(f"output {index} has other bytes than were recorded")
         elif index >= len(served) or output.stored_sha256 != served[index]:
             found.append(f"output {index} has other bytes than Kie serves")
-        elif f"/{job.id}/" not in (output.key or ""):
+        elif not (output.key or "").startswith(f"{job.tenant}/") or f"/{job.id}/" not in (output.key or ""):
             found.append(f"output {index} lies under another job's prefix")
     return found
 
@@ -269,10 +188,17 @@ def within_the_limits(facts: Facts) -> list[str]:
     return found
 
 
+def kie_is_believed(facts: Facts) -> list[str]:
+    """I8: what Kie signed, and for an address that we gave it, is taken."""
+    return [f"{facts.callbacks_refused} callbacks of Kie's were refused"] if facts.callbacks_refused else []
+
+
 def no_secret_told(facts: Facts) -> list[str]:
-    """I11: the key was shown to Kie's API and to nobody else."""
+    """I11: the key was shown to Kie's API and to nobody else, and what signs callbacks and messages to nobody at all."""
     found = [f"{facts.leaks} requests for files carried the key"] if facts.leaks else []
-    return found + ([f"the key is in {facts.keys_in_logs} log files"] if facts.keys_in_logs else [])
+    found += [f"a secret is in {facts.secrets_in_logs} log files"] if facts.secrets_in_logs else []
+    telling = sum(arrival.tells_secret for arrival in facts.arrivals)
+    return found + ([f"a secret is in {telling} messages"] if telling else [])
 
 
 def something_was_proven(facts: Facts) -> list[str]:
