@@ -93,6 +93,7 @@ class Ours(Contender):
         self.workers = [self.stage.start((*QUICK, *observed), extra), self.stage.start(COPIES)]
         until("our workers are ready", lambda: all(map(self.stage.is_ready, self.workers)), 60)
         self.workers.append(self.stage.start(BEAT))
+        until("beat is ready", lambda: self.stage.query("SELECT name FROM pulses"))
 
     def feed(self) -> None:
         self.stage.jobs.enqueue_many(self.load.requests())

@@ -1,5 +1,6 @@
 """Writes the pages that are made from code: `python -m docs.generate`. A test fails where one is stale."""
 
+from math import isinf
 from pathlib import Path
 
 from kiejobs import pacing
@@ -26,14 +27,18 @@ STATES: dict[JobState, str] = {
 }
 
 
+def _below(until_s: float) -> str:
+    return "older" if isinf(until_s) else f"below {until_s:g} s"
+
+
 def lifecycle() -> str:
     """Draw the lifecycle from its table."""
     arrows = "\n".join(f"    {before} --> {after} : {event}" for (before, event), after in TABLE.items())
     states = "\n".join(f"| `{state}` | {meaning} | `{public_state(state)}` |" for state, meaning in STATES.items())
     events = "\n".join(f"| `{event}` | {meaning} |" for event, meaning in MEANING.items())
     table = "\n".join(f"| `{before}` | `{event}` | `{after}` |" for (before, event), after in TABLE.items())
-    rungs = "\n".join(f"| below {until:g} s | {wait:g} s |" for until, wait in pacing.LADDER)
-    tail = "\n".join(f"| below {until:g} s | {wait:g} s |" for until, wait in pacing.TAIL)
+    rungs = "\n".join(f"| {_below(until)} | {wait:g} s |" for until, wait in pacing.LADDER)
+    tail = "\n".join(f"| {_below(until)} | {wait:g} s |" for until, wait in pacing.TAIL)
     return f"""{NOTICE}
 # The life of a job
 
@@ -100,7 +105,8 @@ def settings() -> str:
 # Settings
 
 Read from the environment and from `.env` in the working directory. An unknown `KIEJOBS_*` name or a wrong value stops
-the process and says what was probably meant. Times ending in `_S` are seconds.
+the process and says what was probably meant. Times ending in `_S` are seconds. `KIEJOBS_LIVE_TESTS` is no setting: it lets
+`tests/live` buy at the real Kie, see [guarantees.md](guarantees.md#how-it-is-tested).
 
 {settings_table()}"""
 
