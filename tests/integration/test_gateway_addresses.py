@@ -1,6 +1,10 @@
 """Over HTTP: where a tenant's messages go."""
 
+from sqlalchemy import update
+
 from kiejobs.db import deliveries, endpoints
+from kiejobs.db.clock import clock
+from kiejobs.db.tables import deliveries as messages
 from kiejobs.jobs import JobState
 from kiejobs.nudge import NOTIFY
 from kiejobs.settings import Settings
@@ -34,9 +38,10 @@ def test_an_address_is_set_listed_and_enabled_by_those_who_may(sqlite, settings,
 def test_messages_are_listed_and_sent_again_over_http(database, settings, nudges):
     """Page by page, by state and by generation; one that is sent again is nudged at once."""
     made = [make_job(database, JobState.FAIL, callback_url=URL).id for _ in range(3)]
-    for job_id in made:
+    for seconds_ago, job_id in zip((30, 20, 10), made, strict=True):
         with database.write() as tx:
             deliveries.tell(tx, job_id, JobState.FAIL)
+            tx.execute(update(messages).where(messages.c.job_id == job_id).values(created_at=clock(-seconds_ago)))
     with running(settings, database, nudges) as at:
         caller, listed, cursor = Caller(at), [], ""
         while cursor is not None:
