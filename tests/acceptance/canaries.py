@@ -116,7 +116,8 @@ class Monitor:
 
     def __init__(self, port: int, password: str) -> None:
         self.heard: list[str] = []
-        self.client = redis.Redis(port=port, password=password, client_name="monitor")
+        # The library's own timeout of 5 s would end the listening in the first moment of silence.
+        self.client = redis.Redis(port=port, password=password, client_name="monitor", socket_timeout=None)
         ready = threading.Event()
 
         def listen() -> None:
