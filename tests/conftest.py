@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
-from sqlalchemy import text
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
 
 from kiejobs.db import tables
 from kiejobs.db.migrate import migrate
@@ -94,33 +95,49 @@ class temporary_postgresql:  # noqa: N801 - used as a function
             connection.execute(statement)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="session")
+def _on_postgresql(_postgresql_url: str) -> Database:
+    """One for all tests of this process: what SQLAlchemy makes of a statement once is kept with its engine."""
+    return Database(_postgresql_url)
+
+
+@pytest.fixture(scope="session")
+def _on_sqlite(_sqlite_template: Path) -> Database:
+    """Likewise; it connects to the file that its `url` names, which each test sets to one of its own."""
+    made = Database(f"sqlite:///{_sqlite_template}")
+
+    def connect(_dialect: object, _record: object, positional: list[str], _named: object) -> None:
+        positional[0] = str(made.url.database)
+
+    event.listen(made.engine, "do_connect", connect)
+    return made
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty, migrated database: a file of its own, and a server's."""
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty, migrated database: a file, and a server's."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("_sqlite_template"), tmp_path / "kiejobs.db")
-        made = Database(f"sqlite:///{tmp_path / 'kiejobs.db'}")
-    else:
-        made = Database(request.getfixturevalue("_postgresql_url"))
-        _empty(made)
+        yield request.getfixturevalue("sqlite")
+        return
+    made: Database = request.getfixturevalue("_on_postgresql")
+    _empty(made)
     yield made
     made.close()
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path, _sqlite_template: Path) -> Iterator[Database]:
+def sqlite(tmp_path: Path, _sqlite_template: Path, _on_sqlite: Database) -> Iterator[Database]:
     """An empty, migrated SQLite database, for what does not depend on the database."""
-    shutil.copy(_sqlite_template, tmp_path / "kiejobs.db")
-    made = Database(f"sqlite:///{tmp_path / 'kiejobs.db'}")
-    yield made
-    made.close()
+    file = shutil.copy(_sqlite_template, tmp_path / "kiejobs.db")
+    _on_sqlite.url = make_url(f"sqlite:///{file}")
+    yield _on_sqlite
+    _on_sqlite.close()
 
 
 def _empty(database: Database) -> None:
+    emptied = [f"DELETE FROM {table.name}" for table in reversed(tables.metadata.sorted_tables)]
     with database.write() as tx:
-        tx.execute(text("SET LOCAL lock_timeout = '10s'"))
-        for table in reversed(tables.metadata.sorted_tables):
-            tx.execute(table.delete())
+        tx.exec_driver_sql("; ".join(["SET LOCAL lock_timeout = '10s'", *emptied]))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ change of state, a settled submission, outputs. Time is never waited for: `age` 
 
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -448,8 +448,15 @@ def statements(database: Database) -> Iterator[list[str]]:
         if not statement.lstrip().upper().startswith(("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA")):
             seen.append(" ".join(statement.split()))
 
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
+    with listening(database, note):
         yield seen
+
+
+@contextmanager
+def listening(database: Database, hear: Callable[..., None], *, when: str = "before_cursor_execute") -> Iterator[None]:
+    """Have each statement of the block told to `hear` (connection, cursor, statement, parameters, …)."""
+    event.listen(database.engine, when, hear)
+    try:
+        yield
     finally:
-        event.remove(database.engine, "before_cursor_execute", note)
+        event.remove(database.engine, when, hear)

@@ -12,7 +12,7 @@ from kiejobs.simulator.models import PRICES, Kind
 from tests.acceptance.stage import TOP
 
 KEY = "sk-live-0001"
-COMMAND = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/live"]
+COMMAND = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "tests/live"]
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import threading
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, insert, select, text
+from sqlalchemy import func, insert, select, text
 
 from kiejobs.answers import (
     Accepted,
@@ -62,6 +62,7 @@ from tests.factories import (
     events_of,
     everything,
     job_row,
+    listening,
     make_job,
     make_submission,
     now,
@@ -419,8 +420,8 @@ def test_the_last_place_is_found_by_its_index_while_the_statistics_know_of_no_qu
     enter(database, *[new_job("crowded") for _ in range(1000)])
     enter(database, new_job("small"))
     asked: list[Any] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
-    enter(database, new_job("small"))
+    with listening(database, lambda *told: asked.append(told[2:4])):
+        enter(database, new_job("small"))
     statement, parameters = next(one for one in asked if "standing" in one[0])
     with database.read() as connection:
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars())
@@ -505,9 +506,8 @@ def test_a_job_is_entered_by_one_look_and_one_write(database: Database) -> None:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(" ".join(statement.split()))
 
-    event.listen(database.engine, "before_cursor_execute", note)
-    entered = enter(database, new_job())[0]
-    event.remove(database.engine, "before_cursor_execute", note)
+    with listening(database, note):
+        entered = enter(database, new_job())[0]
     assert events_of(database, entered.job_id) == ["queued"]
     if database.sqlite:
         assert len(sent) == 5
@@ -1410,7 +1410,8 @@ def test_a_rescue_never_touches_a_version(database: Database, rt: Runtime) -> No
     assert [job_row(database, one.id).version for one in made] == [one.version for one in made]
 
 
-def act_together(database: Database, threads: int, *reads: str) -> None:
+@contextmanager
+def acting_together(database: Database, threads: int, *reads: str) -> Iterator[None]:
     """Make threads wait for each other after each of these reads: what one then does, the others have not seen."""
     gates = {read: threading.Barrier(threads) for read in reads}
 
@@ -1420,7 +1421,8 @@ def act_together(database: Database, threads: int, *reads: str) -> None:
                 with suppress(threading.BrokenBarrierError):
                     gate.wait(1)
 
-    event.listen(database.engine, "after_cursor_execute", wait)
+    with listening(database, wait, when="after_cursor_execute"):
+        yield
 
 
 def test_two_sweeps_at_once_nudge_a_row_once(database: Database, rt: Runtime, nudges: Nudges) -> None:
@@ -1429,8 +1431,8 @@ def test_two_sweeps_at_once_nudge_a_row_once(database: Database, rt: Runtime, nu
     files = make_job(database, S.STORING)
     for one in (made, files):
         age(database, one.id, 30)
-    act_together(database, 2, "'waiting'", "FROM outputs")
-    outcome = race(lambda: sweep(rt), lambda: sweep(rt))
+    with acting_together(database, 2, "'waiting'", "FROM outputs"):
+        outcome = race(lambda: sweep(rt), lambda: sweep(rt))
     assert outcome.errors == []
     assert len(nudges.of(POLL)) == 1
     assert len(nudges.of(STORE)) == 1

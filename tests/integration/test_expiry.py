@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 
 from kiejobs.answers import Finished, Result
 from kiejobs.db import copies, looks, reads, rescue
@@ -33,6 +33,7 @@ from tests.factories import (
     events_of,
     finish,
     job_row,
+    listening,
     make_job,
     now,
     outputs_of,
@@ -438,8 +439,8 @@ def test_the_unsaved_are_found_without_reading_all_jobs(database: Database) -> N
         for table in ("jobs", "outputs", "payloads"):
             tx.exec_driver_sql(f"ANALYZE {table}")
     asked: list[Any] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
-    found = reads.listed(database, tenant=None, unsaved=True, limit=20)
+    with listening(database, lambda *told: asked.append(told[2:4])):
+        found = reads.listed(database, tenant=None, unsaved=True, limit=20)
     assert [job.id for job in found] == [made.id]
     statement, parameters = next(one for one in asked if "payloads" in one[0])
     with database.read() as connection:
@@ -459,8 +460,8 @@ def test_the_question_what_dies_first_is_answered_by_an_index(database: Database
         )
         tx.exec_driver_sql("ANALYZE outputs")
     asked: list[Any] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
-    assert copies.most_urgent(database, within_s=3600) is None
+    with listening(database, lambda *told: asked.append(told[2:4])):
+        assert copies.most_urgent(database, within_s=3600) is None
     statement, parameters = next(one for one in asked if "outputs" in one[0])
     with database.read() as connection:
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars())

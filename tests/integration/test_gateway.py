@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import func, select, update
 
 from kiejobs import errors
 from kiejobs.db.clock import clock
@@ -24,7 +24,7 @@ from kiejobs.gateway.services import open_services
 from kiejobs.jobs import JobState
 from kiejobs.producer import KieJobs
 from kiejobs.settings import Settings
-from tests.factories import Nudges, make_job
+from tests.factories import Nudges, listening, make_job
 from tests.gateways import KEYS, Caller, gateway_keys, running, serving
 
 PICTURE = {"model": "z-image", "input": {"prompt": "a red door", "aspect_ratio": "1:1"}}
@@ -542,9 +542,8 @@ def test_a_list_reads_no_inputs(keyless, database, settings, nudges):
     def note(*given: Any) -> None:
         statements.append(given[2])
 
-    event.listen(database.engine, "before_cursor_execute", note)
-    listed = keyless.get("/api/generations").json()["generations"]
-    event.remove(database.engine, "before_cursor_execute", note)
+    with listening(database, note):
+        listed = keyless.get("/api/generations").json()["generations"]
     assert [(one["generationId"], one["metadata"]) for one in listed] == [(made, odd), (plain, {})]
     whole = re.compile(r"(?<!JSON_EXTRACT\()payloads\.request(?! ->)")
     assert any("payloads" in one for one in statements)

@@ -33,14 +33,14 @@ def test_an_empty_installation_has_nothing_to_tell(database):
 
 def test_each_queue_counts_its_own_rows_and_says_how_late_the_first_is(database):
     """In line, held, looked at, copied, told: by row, with the lag of the most overdue and the age of the oldest."""
-    make_job(database, line_at=clock(-40), created_at=clock(-50))
-    make_job(database, line_at=clock(600), created_at=clock(-5), priority="batch")
-    make_job(database, line_at=None, due_at=clock(-3), held="a cap", created_at=clock(-20))
-    make_job(database, JobState.WAITING, elapsed_s=100, due_at=clock(-7))
-    make_job(database, JobState.TIMEOUT, elapsed_s=700, due_at=clock(50))
-    make_job(database, JobState.STORING, elapsed_s=30, urls=("https://x/0", "https://x/1"))
+    make_job(database, line_at=clock(-4000), created_at=clock(-5000))
+    make_job(database, line_at=clock(6000), created_at=clock(-500), priority="batch")
+    make_job(database, line_at=None, due_at=clock(-300), held="a cap", created_at=clock(-2000))
+    make_job(database, JobState.WAITING, elapsed_s=1000, due_at=clock(-700))
+    make_job(database, JobState.TIMEOUT, elapsed_s=7000, due_at=clock(5000))
+    make_job(database, JobState.STORING, elapsed_s=3000, urls=("https://x/0", "https://x/1"))
     ended = make_job(database, JobState.FAIL)
-    make_delivery(database, ended.id, DeliveryState.PENDING, due_in_s=-12)
+    make_delivery(database, ended.id, DeliveryState.PENDING, due_in_s=-1200)
 
     found = health(database, allowances={}).queues
     assert {work: (queue.waiting, queue.due) for work, queue in found.items()} == {
@@ -50,9 +50,15 @@ def test_each_queue_counts_its_own_rows_and_says_how_late_the_first_is(database)
         Work.STORE: (2, 2),
         Work.NOTIFY: (1, 1),
     }
-    assert [round(found[work].lag_s) for work in (Work.CREATE, Work.HELD, Work.LOOK, Work.NOTIFY)] == [40, 3, 7, 12]
-    oldest = {work: round(queue.oldest_s or 0) for work, queue in found.items()}
-    assert oldest == {Work.CREATE: 50, Work.HELD: 20, Work.LOOK: 700, Work.STORE: 30, Work.NOTIFY: 90}
+    late = {work: found[work].lag_s for work in (Work.CREATE, Work.HELD, Work.LOOK, Work.NOTIFY)}
+    assert late == about({Work.CREATE: 4000, Work.HELD: 300, Work.LOOK: 700, Work.NOTIFY: 1200})
+    oldest = {work: queue.oldest_s for work, queue in found.items()}
+    assert oldest == about({Work.CREATE: 5000, Work.HELD: 2000, Work.LOOK: 7000, Work.STORE: 3000, Work.NOTIFY: 90})
+
+
+def about(seconds: dict[Work, float]) -> object:
+    """Ages as they may be when a slow machine comes to asking for them."""
+    return pytest.approx(seconds, abs=60)
 
 
 def test_usage_counts_the_window_and_what_the_ladders_ask_for(database):

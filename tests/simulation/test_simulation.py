@@ -5,8 +5,8 @@ import pytest
 from tests.simulation.many import run_many
 from tests.simulation.run import simulate
 
-SEEDS = 600
-"""About half a minute on two idle cores; `python -m tests.simulation.many FIRST COUNT` runs as many as wanted."""
+SEEDS = 300
+"""A quarter of a minute on two idle cores; `python -m tests.simulation.many FIRST COUNT` runs as many as wanted."""
 MANY_SEEDS = 5000
 """Of `make long`."""
 
