@@ -32,6 +32,11 @@ IDLE_S = 1.0
 SQLITE_WAIT_S = 30.0
 """So long a process waits for another one that holds the file."""
 
+SILENT_MS = 60_000
+"""PostgreSQL ends a transaction whose process has said nothing for so long, and frees what it has locked. A frozen worker,
+or one whose machine is gone without a word, would keep it for hours, and with an account's row every create.
+https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-IDLE-IN-TRANSACTION-SESSION-TIMEOUT"""
+
 _NOTICES_SILENCE = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -80,7 +85,9 @@ class Database:
 
     def write(self) -> AbstractContextManager[Connection]:
         """Open a transaction that may change rows; commits at the end, rolls back on any exception."""
-        return self._transaction("BEGIN IMMEDIATE" if self.sqlite else "BEGIN")
+        if self.sqlite:
+            return self._transaction("BEGIN IMMEDIATE")
+        return self._transaction(f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {SILENT_MS}")
 
     def read(self) -> AbstractContextManager[Connection]:
         """Open a connection that only looks; on SQLite, at one moment.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, insert, select, text, update
 
 from kiejobs.answers import (
     Accepted,
@@ -513,7 +513,7 @@ def test_a_job_is_entered_by_one_look_and_one_write(database: Database) -> None:
         assert len(sent) == 5
         assert sent[0] == "BEGIN IMMEDIATE"
     else:
-        assert [statement.split()[0] for statement in sent] == ["BEGIN", "SELECT", "WITH"]
+        assert [statement.split()[0] for statement in sent] == ["BEGIN;", "SELECT", "WITH"]
 
 
 def test_more_than_one_statement_takes_is_still_all_or_none(
@@ -1826,6 +1826,25 @@ def test_a_server_that_restarted_is_no_callers_error(database: Database, monkeyp
     with pytest.raises(DatabaseUnavailable):
         works()
     assert works()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_who_freezes_inside_a_transaction_loses_it_and_its_locks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process, or a machine that is gone without a word, would else hold every create up for hours."""
+    monkeypatch.setattr("kiejobs.db.session.SILENT_MS", 500)
+    name = select(accounts.c.name).where(accounts.c.name == "default").with_for_update()
+    with database.write() as tx:
+        tx.execute(insert(accounts).values(name="default"))
+    with pytest.raises(DatabaseUnavailable), database.write() as frozen:
+        frozen.execute(name)
+        with database.write() as other:
+            assert other.scalar(name) == "default"  # it waited until the server had ended the frozen one
+            other.execute(update(accounts).values(pause_note="of another"))
+        frozen.execute(update(accounts).values(pause_note="too late"))
+    with database.read() as connection:
+        assert connection.scalar(select(accounts.c.pause_note)) == "of another"
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
