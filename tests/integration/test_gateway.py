@@ -544,7 +544,7 @@ def test_a_list_reads_no_inputs(keyless, database, settings, nudges):
 
     with listening(database, note):
         listed = keyless.get("/api/generations").json()["generations"]
-    assert [(one["generationId"], one["metadata"]) for one in listed] == [(made, odd), (plain, {})]
+    assert {one["generationId"]: one["metadata"] for one in listed} == {made: odd, plain: {}}
     whole = re.compile(r"(?<!JSON_EXTRACT\()payloads\.request(?! ->)")
     assert any("payloads" in one for one in statements)
     assert not any(whole.search(one) for one in statements)
