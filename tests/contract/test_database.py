@@ -1828,9 +1828,10 @@ def test_a_server_that_restarted_is_no_callers_error(database: Database, monkeyp
     assert works()
 
 
+@pytest.mark.parametrize("before", ["a statement", "the commit"])
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_who_freezes_inside_a_transaction_loses_it_and_its_locks(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     """A stopped process, or a machine that is gone without a word, would else hold every create up for hours."""
     monkeypatch.setattr("kiejobs.db.session.SILENT_MS", 500)
@@ -1838,11 +1839,12 @@ def test_who_freezes_inside_a_transaction_loses_it_and_its_locks(
     with database.write() as tx:
         tx.execute(insert(accounts).values(name="default"))
     with pytest.raises(DatabaseUnavailable), database.write() as frozen:
-        frozen.execute(name)
+        frozen.execute(update(accounts).values(pause_note="too early"))
         with database.write() as other:
             assert other.scalar(name) == "default"  # it waited until the server had ended the frozen one
             other.execute(update(accounts).values(pause_note="of another"))
-        frozen.execute(update(accounts).values(pause_note="too late"))
+        if before == "a statement":
+            frozen.execute(update(accounts).values(pause_note="too late"))
     with database.read() as connection:
         assert connection.scalar(select(accounts.c.pause_note)) == "of another"
 
